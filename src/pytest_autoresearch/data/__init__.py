@@ -1,0 +1,1 @@
+"""Text to rows of tokens: corpus (documents), tokenizer (rustbpe, tiktoken), packing (rows), prepare (cache)."""
