@@ -1,0 +1,29 @@
+# `make run` does the main job, `make test` checks everything; both install into .venv on first use.
+PYTHON ?= python3
+VENV = .venv
+INSTALLED = $(VENV)/.installed
+
+.PHONY: run test lint clean
+
+run: $(INSTALLED)
+	@$(VENV)/bin/pytest experiments -k rmsnorm || [ $$? -eq 1 ]  # a discarded idea is no broken set-up
+	@echo
+	@echo "Next: $(VENV)/bin/pytest experiments               judges every idea and promotes the best"
+	@echo "      $(VENV)/bin/autoresearch diff rmsnorm        what this one changed"
+	@echo "      $(VENV)/bin/autoresearch new my_idea         begins one of yours: experiments/my_idea.py"
+
+test: lint
+	$(VENV)/bin/pytest -n 2 --dist worksteal
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info src/*.egg-info

@@ -1,0 +1,8 @@
+"""Twice the learning rate.
+
+Kingma and Ba (Adam), arXiv 1412.6980.
+"""
+
+from baseline import *
+
+LEARNING_RATE = 2 * LEARNING_RATE

@@ -1,0 +1,10 @@
+"""Squared ReLU instead of GELU.
+
+So et al. (Primer), arXiv 2109.08668.
+"""
+
+from baseline import *
+
+
+def activation(x):
+    return F.relu(x).square()

@@ -1,0 +1,12 @@
+"""The head shares its weights with the token embedding.
+
+Press and Wolf, arXiv 1608.05859; Inan et al., arXiv 1611.01462.
+"""
+
+from baseline import *
+
+
+class GPT(GPT):
+    def __init__(self, vocab_size, sequence_length):
+        super().__init__(vocab_size, sequence_length)
+        self.head.weight = self.embedding.token.weight

@@ -1,0 +1,162 @@
+"""The baseline of a track: the program to beat and its record; recorded once per platform, promoted crash-safe."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from filelock import FileLock
+
+from pytest_autoresearch import BadInput
+from pytest_autoresearch.track import Track, digest
+
+
+def sha256(text: str) -> str:
+    """The name of a program: the hash of its source."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file so that a reader, or a crash at any moment, finds it wholly old or wholly new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # the rename itself must survive a power cut
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the baseline scored on one platform.
+
+    `scores[n]` is the val_bpb of seed n; `curve` the mean training loss (nats per token) in each hundredth of the
+    budget; `memory_gb` the peak and `seconds` the mean wall time of its runs.
+    """
+
+    program_sha: str
+    fingerprint: dict[str, str]
+    scores: list[float] = field(default_factory=list)
+    curve: list[float | None] = field(default_factory=list)
+    memory_gb: float = 0.0
+    seconds: float = 0.0
+    recorded_at: str = ""
+
+    @property
+    def val_bpb(self) -> float:
+        return fmean(self.scores)
+
+
+def mean_curve(curves: Iterable[list[float | None]]) -> list[float | None]:
+    """The mean over runs, point by point, of the points that there are."""
+    points = ([value for value in column if value is not None] for column in zip(*curves, strict=True))
+    return [fmean(column) if column else None for column in points]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """`train.py` and `baseline.json` of one track, on disk."""
+
+    track: Track
+
+    @property
+    def path(self) -> Path:
+        return self.track.program_path
+
+    @property
+    def record_path(self) -> Path:
+        return self.track.folder / "baseline.json"
+
+    @property
+    def _promotion_path(self) -> Path:
+        return self.track.folder / "promotion.json"
+
+    def lock(self) -> FileLock:
+        """Held by whoever changes the folder: one session records or promotes at a time."""
+        return FileLock(self.track.folder / ".lock", is_singleton=True)  # so that a holder may take it again
+
+    def source(self) -> str:
+        """The program to beat. An interrupted promotion is completed first. BadInput where there is none."""
+        try:
+            self.complete_promotion()
+            return self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{self.path}: the baseline program cannot be read: {error}") from None
+
+    def record(self, fingerprint: dict[str, str], source: str) -> Record:
+        """The record of this program on this platform; without scores where there is none yet."""
+        stored = self._records().get(digest(fingerprint))
+        if stored and stored["program_sha"] == sha256(source):
+            return Record(**stored)
+        return Record(sha256(source), fingerprint)
+
+    def write_record(self, record: Record) -> None:
+        """Put one platform's record beside the others. Call it with the lock held."""
+        write_atomically(self.record_path, self._with(record))
+
+    def promote(self, source: str, record: Record, judged_against: str) -> bool:
+        """Make `source` the baseline, together with its record. False when the baseline has moved meanwhile.
+
+        First both files go into a write-ahead file; whoever comes next completes what a crash has left of it.
+        """
+        with self.lock():
+            if sha256(self.source()) != judged_against:
+                return False
+            write_atomically(
+                self._promotion_path, json.dumps({"train.py": source, "baseline.json": self._with(record)})
+            )
+            self.complete_promotion()
+        return True
+
+    def complete_promotion(self) -> None:
+        """Finish the promotion that the write-ahead file describes, if there is one."""
+        if not self._promotion_path.exists():
+            return
+        with self.lock():
+            try:
+                files = json.loads(self._promotion_path.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                return  # somebody else has just completed it
+            for name in ("train.py", "baseline.json"):
+                write_atomically(self.track.folder / name, files[name])
+            self._promotion_path.unlink()
+
+    def _with(self, record: Record) -> str:
+        """`baseline.json` with this record in it; those of other programs say nothing any more and go."""
+        records = {
+            key: stored for key, stored in self._records().items() if stored["program_sha"] == record.program_sha
+        }
+        records[digest(record.fingerprint)] = asdict(record)
+        return json.dumps({"records": records}, indent=1) + "\n"
+
+    def _records(self) -> dict[str, dict[str, Any]]:
+        try:
+            document = json.loads(self.record_path.read_text(encoding="utf-8"))
+            records: dict[str, dict[str, Any]] = document["records"]
+            for stored in records.values():
+                [float(score) for score in Record(**stored).scores]
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput(
+                f"{self.record_path}: not a baseline record ({error!r}); delete it and the baseline is recorded anew"
+            ) from None
+        return records

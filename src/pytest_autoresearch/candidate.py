@@ -1,0 +1,172 @@
+"""Entry point of the untrusted process: `python -m pytest_autoresearch.candidate SOCKET BUFFER`, both inherited.
+
+Reads one job from the socket, trains the program, then serves logits until the referee hangs up. Everything it says
+is a JSON line; logits go into the buffer that the referee allocated. Imports nothing of the referee's.
+"""
+
+import json
+import mmap
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    began = time.monotonic()
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    memory = mmap.mmap(int(sys.argv[2]), 0)
+    die_with_referee(channel)
+    lines = channel.makefile("r", encoding="utf-8")
+
+    def send(message: dict[str, Any]) -> None:
+        channel.sendall(json.dumps(message).encode() + b"\n")
+
+    job = json.loads(lines.readline())
+    try:
+        model = train(job, began, send)
+        for line in lines:
+            answer(model, json.loads(line), job, memory, send)
+    except BaseException as error:  # SystemExit and KeyboardInterrupt of a program are its end, too
+        send({"event": "failed", **describe(error, job["program"])})
+        sys.exit(1)
+
+
+def die_with_referee(channel: socket.socket) -> None:
+    """Fork a watcher that kills this process group once the referee's end of the socket is gone.
+
+    A process of its own, because a thread would wait for a program that holds the interpreter lock.
+    """
+    if not hasattr(os, "fork") or os.fork():
+        return
+    for stream in (0, 1, 2):  # the log ends with the candidate, not with its watcher
+        os.close(stream)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    watcher = select.poll()
+    watcher.register(channel, 0)  # POLLHUP is always reported
+    watcher.poll()
+    os.killpg(0, signal.SIGKILL)
+
+
+def train(job: dict[str, Any], began: float, send: Any) -> Any:
+    """Import the program and train it. Returns what its `train` returned: tokens (B, T) → logits (B, T, vocab)."""
+    import numpy as np
+    import torch
+
+    from pytest_autoresearch.run import Run
+    from pytest_autoresearch.track import Budget, Meter
+
+    torch.set_num_threads(job["threads"])
+    torch.manual_seed(job["seed"])
+    np.random.seed(job["seed"])
+    random.seed(job["seed"])
+    rows = np.memmap(job["rows"], dtype=np.uint16, mode="r").reshape(-1, job["sequence_length"] + 1)
+    budget = Budget(**job["budget"])
+
+    with flop_counter(budget.unit == "flop") as count_flop:
+        run = Run(
+            device=job["device"],
+            seed=job["seed"],
+            vocab_size=job["vocab_size"],
+            sequence_length=job["sequence_length"],
+            rows=rows,
+            meter=Meter(budget, began),
+            count_flop=count_flop,
+            send=send,
+        )
+        program = load_program(Path(job["program"]))
+        if not callable(getattr(program, "train", None)):
+            raise TypeError("the program defines no function `train`")
+        model = program.train(run)
+        flop = count_flop()
+    if not callable(model):
+        raise TypeError(f"`train` returned {brief(model)}; it must return a callable: tokens (B, T) → logits")
+    if isinstance(model, torch.nn.Module):
+        model.eval()  # dropout and the like are for training
+    send({"event": "trained", "flop": flop})
+    return model
+
+
+@contextmanager
+def flop_counter(enabled: bool) -> Iterator[Callable[[], int]]:
+    """Count the flop of every matmul and attention while the block runs; yields a function that says how many so far.
+
+    Around the whole of `train`, so that work done between batches or after the last one is counted like the rest.
+    """
+    if not enabled:
+        yield lambda: 0
+        return
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+    def forward(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+        return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+    def backward(grad: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+        return int(sdpa_backward_flop_count(grad, query, key, value))  # type: ignore[no-untyped-call]
+
+    aten = torch.ops.aten
+    on_cpu = {
+        aten._scaled_dot_product_flash_attention_for_cpu: forward,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+    }
+    with FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
+        yield counter.get_total_flops
+
+
+def load_program(path: Path) -> types.ModuleType:
+    """Run the program's source as the module `program`; registered, so that dataclasses and pickling work."""
+    module = types.ModuleType("program")
+    module.__file__ = str(path)
+    sys.modules["program"] = module
+    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
+    return module
+
+
+def answer(model: Any, request: dict[str, Any], job: dict[str, Any], memory: mmap.mmap, send: Any) -> None:
+    """Compute the logits of the tokens in the buffer and put them behind the tokens, as float32."""
+    import torch
+
+    from pytest_autoresearch.scoring import views
+
+    tokens, logits = views(memory, request["rows"], job["sequence_length"], job["vocab_size"])
+    with torch.no_grad():
+        output = model(tokens.to(job["device"], copy=True))
+    if not isinstance(output, torch.Tensor):
+        raise TypeError(f"the model returned {brief(output)}; it must return logits, a tensor")
+    if output.shape != logits.shape or not output.is_floating_point():
+        raise ValueError(
+            f"logits are {tuple(output.shape)} {output.dtype}; "
+            f"they must be (B, T, vocab) = {tuple(logits.shape)} of a float dtype"
+        )
+    logits.copy_(output)
+    send({"event": "logits"})
+
+
+def describe(error: BaseException, program: str) -> dict[str, str]:
+    """One line for the verdict, and the traceback with the program's own frames only."""
+    what = "".join(traceback.format_exception_only(error)).strip()
+    trace = traceback.TracebackException.from_exception(error)
+    trace.stack = traceback.StackSummary.from_list([frame for frame in trace.stack if frame.filename == program])
+    return {
+        "error": what.splitlines()[-1 if isinstance(error, SyntaxError) else 0],
+        "traceback": "".join(trace.format(chain=False)) if trace.stack else what,
+        "kind": type(error).__name__,
+    }
+
+
+def brief(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+if __name__ == "__main__":
+    main()

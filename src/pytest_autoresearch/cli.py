@@ -1,0 +1,138 @@
+"""The `autoresearch` command: prepare a track's text, begin an experiment, show and compare programs."""
+
+import argparse
+import configparser
+import sys
+import tomllib
+from pathlib import Path
+
+from pytest_autoresearch import BadInput
+from pytest_autoresearch.data.prepare import progress_bar
+from pytest_autoresearch.experiment import unified_diff
+from pytest_autoresearch.session import Options, Project, Session
+
+TEMPLATE = '''"""{title}: one line that says what changes and why it should help."""
+
+from baseline import *
+
+# Redefine what you change: a function, a class, or an UPPERCASE constant of the baseline. For example:
+# BATCH_SIZE = BATCH_SIZE // 2
+'''
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit code is 0, or 2 after one line on standard error."""
+    parser = argparse.ArgumentParser(prog="autoresearch", description="Experiments as tests: the tools beside pytest.")
+    parser.add_argument(
+        "--ar-track", "--track", dest="track", metavar="NAME", help="track (default: as pytest chooses)"
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("prepare", help="make the track's text into rows of tokens, unless the cache has them")
+    for name, what in (
+        ("new", "begin an experiment from a template"),
+        ("show", "print the complete program that an experiment runs"),
+        ("diff", "print that program against the baseline"),
+    ):
+        commands.add_parser(name, help=what).add_argument("name", help="experiment, such as rmsnorm")
+    options = parser.parse_args(arguments)
+    try:
+        session = Session(find_project(Path.cwd()), Options(track=options.track))
+        match options.command:
+            case "prepare":
+                prepare(session)
+            case "new":
+                print(new(session.project, options.name))
+            case "show":
+                sys.stdout.write(session.program(session.read(find(session.project, options.name))).source)
+            case "diff":
+                experiment = session.read(find(session.project, options.name))
+                baseline, program = session.baseline_source, session.program(experiment).source
+                sys.stdout.write(unified_diff(baseline, program, str(session.baseline.path), experiment.name))
+    except BadInput as error:
+        print(f"autoresearch: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, `head` for example, has seen enough
+        sys.stderr.close()
+    return 0
+
+
+def prepare(session: Session) -> None:
+    data = session.prepare(progress_bar(sys.stderr))
+    tokens = data.train_rows.size
+    print(
+        f"track {session.track.name}: {tokens:,} training tokens, {data.heldout_rows.size:,} held out, in {data.folder}"
+    )
+
+
+def new(project: Project, name: str) -> Path:
+    """Write `experiments/NAME.py`; never over a file that is there."""
+    path = experiment_path(project, name)
+    title = path.stem.replace("_", " ").capitalize()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(TEMPLATE.format(title=title))
+    except FileExistsError:
+        raise BadInput(f"{path}: is there already; choose another name") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written: {error.strerror}") from None
+    return path
+
+
+def find(project: Project, name: str) -> Path:
+    """The file of an experiment. BadInput names those that there are."""
+    path = experiment_path(project, name)
+    if not path.is_file():
+        files = (file.relative_to(project.experiments) for file in sorted(project.experiments.rglob("[!_]*.py")))
+        known = ", ".join(file.with_suffix("").as_posix() for file in files)
+        raise BadInput(f"{path}: no such experiment; there is: {known or 'none'}")
+    return path
+
+
+def experiment_path(project: Project, name: str) -> Path:
+    """`rmsnorm`, `rmsnorm.py` and `experiments/rmsnorm.py` are all the same experiment."""
+    given = (Path.cwd() / name).resolve()
+    if project.experiments.resolve() in given.parents and given.is_file():
+        return given
+    path = project.experiments / (name.removesuffix(".py") + ".py")
+    if project.experiments.resolve() not in path.resolve().parents or path.stem.startswith("_"):
+        raise BadInput(f"{path}: not a name of an experiment; it must lie in {project.experiments}")
+    return path
+
+
+def find_project(start: Path) -> Project:
+    """The project around a folder: the nearest one upwards with pytest's settings or a baseline, as pytest finds it."""
+    for folder in (start, *start.parents):
+        settings = read_settings(folder)
+        if settings is not None or (folder / "baseline").is_dir():
+            settings = settings or {}
+            return Project(
+                folder,
+                folder / settings.get("autoresearch_experiments", "experiments"),
+                folder / settings.get("autoresearch_baseline", "baseline"),
+            )
+    raise BadInput(f"{start}: no project here or above: neither pytest's settings nor a folder `baseline`")
+
+
+def read_settings(folder: Path) -> dict[str, str] | None:
+    """pytest's own settings in a folder, from whichever file holds them; None where there are none."""
+    try:
+        document = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+        settings = document.get("tool", {}).get("pytest", {}).get("ini_options")
+        if settings is not None:
+            return {key: str(value) for key, value in settings.items()}
+    except (OSError, ValueError):
+        pass
+    for name, section in (("pytest.ini", "pytest"), ("tox.ini", "pytest"), ("setup.cfg", "tool:pytest")):
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read(folder / name, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError):
+            continue
+        if parser.has_section(section):
+            return dict(parser[section])
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

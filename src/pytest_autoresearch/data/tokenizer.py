@@ -1,0 +1,150 @@
+"""Tokenizer: byte pair encoding, trained by rustbpe and run by tiktoken; and documents as tokens."""
+
+import base64
+import os
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import groupby, islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import rustbpe
+import tiktoken
+from numpy.typing import NDArray
+
+from pytest_autoresearch import BadInput
+from pytest_autoresearch.data.corpus import Document
+
+# Split pattern and special tokens as in karpathy/autoresearch, prepare.py: GPT-4's pattern, numbers by two digits.
+SPLIT_PATTERN = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}"
+    r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+)
+SPECIAL_TOKENS = tuple(f"<|reserved_{i}|>" for i in range(4))  # the first is BOS
+MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
+MAX_VOCAB_SIZE = 1 << 16  # rows are uint16
+MAX_TRAINING_CHARACTERS = 1_000_000_000
+MAX_DOCUMENT_CHARACTERS = 10_000  # of each document that the tokenizer trains on; whole files are exempt
+PART_CHARACTERS = 500_000
+BATCH = 128  # texts
+
+T = TypeVar("T")
+
+
+class Tokenizer:
+    """Text to tokens. Tokens 0 … n-1 are the byte strings `tokens`; the four special tokens come last."""
+
+    def __init__(self, tokens: list[bytes]) -> None:
+        self.tokens = tokens
+        self.vocab_size = len(tokens) + len(SPECIAL_TOKENS)
+        self.bos = len(tokens)
+        self.encoding = tiktoken.Encoding(
+            "pytest-autoresearch",
+            pat_str=SPLIT_PATTERN,
+            mergeable_ranks={token: rank for rank, token in enumerate(tokens)},
+            special_tokens={name: len(tokens) + i for i, name in enumerate(SPECIAL_TOKENS)},
+        )
+
+    @cached_property
+    def token_bytes(self) -> NDArray[np.int64]:
+        """Raw length of each token in bytes, (vocab_size,); 0 for special tokens.
+
+        Never by way of text: a token that is part of a UTF-8 character decodes to U+FFFD, which has three bytes.
+        """
+        return np.array([len(token) for token in self.tokens] + [0] * len(SPECIAL_TOKENS), dtype=np.int64)
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Tokens of each text, without BOS; what looks like a special token in a text is plain text."""
+        return self.encoding.encode_ordinary_batch(texts, num_threads=os.cpu_count() or 1)
+
+    def save(self, path: Path) -> None:
+        """Write tiktoken's own format: a line `base64 rank` for each token."""
+        lines = (b"%s %d\n" % (base64.b64encode(token), rank) for rank, token in enumerate(self.tokens))
+        path.write_bytes(b"".join(lines))
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """Read what `save` wrote; BadInput names the file. (tiktoken's own reader keeps stale copies by path.)"""
+        try:
+            ranked = [line.split() for line in path.read_bytes().splitlines()]
+            tokens = [base64.b64decode(token, validate=True) for token, _ in ranked]
+            if [int(rank) for _, rank in ranked] != list(range(len(tokens))) or len(set(tokens)) < len(tokens):
+                raise ValueError
+        except (OSError, ValueError):
+            raise BadInput(f"{path}: cannot be read as a tokenizer; must hold lines of 'base64 rank'") from None
+        return cls(tokens)
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Learn `vocab_size` tokens, special tokens among them; equal texts give an equal tokenizer.
+
+    BadInput when vocab_size is out of range, or the texts hold too few different pairs to merge.
+    """
+    check_vocab_size(vocab_size)
+    wanted = vocab_size - len(SPECIAL_TOKENS)
+    trainer = rustbpe.Tokenizer()
+    trainer.train_from_iterator(iter(texts), wanted, pattern=SPLIT_PATTERN)
+    ranks = sorted(trainer.get_mergeable_ranks(), key=lambda item: item[1])
+    tokens = list(dict.fromkeys(bytes(token) for token, _ in ranks))
+    if len(tokens) < wanted:
+        reached = len(tokens) + len(SPECIAL_TOKENS)
+        raise BadInput(f"vocab_size = {vocab_size}: the training text is too small, it reaches only {reached}")
+    return Tokenizer(tokens)
+
+
+def check_vocab_size(vocab_size: int) -> None:
+    if not MIN_VOCAB_SIZE <= vocab_size <= MAX_VOCAB_SIZE:
+        raise BadInput(f"vocab_size = {vocab_size}: must be from {MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE}")
+
+
+def training_texts(documents: Iterable[Document]) -> Iterator[str]:
+    """What the tokenizer trains on: the first 10,000 characters of each document (all of a file), 1e9 in all."""
+    left = MAX_TRAINING_CHARACTERS
+    for document in documents:
+        for text in _parts(document.text if document.cut_long else document.text[:MAX_DOCUMENT_CHARACTERS]):
+            yield text[:left]
+            left -= len(text)
+            if left <= 0:
+                return
+
+
+def tokenise(documents: Iterable[Document], tokenizer: Tokenizer, sequence_length: int) -> Iterator[NDArray[np.uint16]]:
+    """Documents as tokens, (n,) each, BOS in front.
+
+    A `cut_long` document becomes consecutive pieces of up to sequence_length tokens, each with its own BOS: a whole
+    piece fills a row exactly, so packing drops next to nothing of a file that is far longer than a row.
+    """
+    bos = np.array([tokenizer.bos], dtype=np.uint16)
+    numbered = enumerate(documents)
+    parts = ((number, document.cut_long, part) for number, document in numbered for part in _parts(document.text))
+    encoded = (
+        (number, cut_long, np.array(tokens, dtype=np.uint16))
+        for batch in _batches(parts)
+        for (number, cut_long, _), tokens in zip(batch, tokenizer.encode([part for *_, part in batch]), strict=True)
+    )
+    for (_, cut_long), of_one_document in groupby(encoded, key=lambda item: item[:2]):
+        tokens = np.concatenate([tokens for *_, tokens in of_one_document])
+        step = sequence_length if cut_long else len(tokens)
+        for start in range(0, len(tokens), step):
+            yield np.concatenate((bos, tokens[start : start + step]))
+
+
+def _parts(text: str) -> Iterator[str]:
+    """`text` in parts of at most PART_CHARACTERS, cut after a line's end where there is one.
+
+    The regex engine of rustbpe and tiktoken gives up (a Rust panic) on a run of a million blanks; and a file of
+    gigabytes must not stand in memory as one list of Python integers.
+    """
+    start = 0
+    while start < len(text):
+        end = start + PART_CHARACTERS
+        if end < len(text):
+            end = text.rfind("\n", start, end) + 1 or end
+        yield text[start:end]
+        start = end
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    return iter(lambda: list(islice(iterator, BATCH)), [])

@@ -1,0 +1,207 @@
+"""The candidate's process as the referee holds it: its socket, its log, its shared memory, and its end."""
+
+import ctypes
+import json
+import mmap
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pytest_autoresearch.track import threads
+
+LOG_BYTES = 1 << 20  # of what a candidate prints, this much of its beginning and of its end is kept
+TICK = 0.1  # seconds between two looks at a silent candidate
+
+
+class Died(Exception):
+    """The process ended without a word: (how, its last lines of output)."""
+
+
+class Forged(Exception):
+    """Something other than the harness wrote to the socket."""
+
+
+class Candidate:
+    """The untrusted process: its socket, its log, its shared memory, and its end."""
+
+    def __init__(self, folder: Path, buffer_size: int) -> None:
+        self.peak_memory = 0  # bytes
+        self._lines: list[bytes] = []
+        self._partial = b""
+        self._log = _Log(folder / "log.txt")
+        file = tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)  # noqa: SIM115
+        file.truncate(buffer_size)
+        self.memory = mmap.mmap(file.fileno(), buffer_size)
+        self._channel, theirs = socket.socketpair()
+        self._adopter = _Adopter()
+        with file, theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "pytest_autoresearch.candidate", str(theirs.fileno()), str(file.fileno())],
+                cwd=folder,
+                env=os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(threads())},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno(), file.fileno()],
+                start_new_session=True,
+            )
+        assert self._process.stdout is not None
+        self._output = self._process.stdout
+        os.set_blocking(self._output.fileno(), False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._channel, selectors.EVENT_READ, self._read_messages)
+        self._selector.register(self._output, selectors.EVENT_READ, self._read_output)
+
+    def __enter__(self) -> "Candidate":
+        return self
+
+    def send(self, message: dict[str, Any]) -> None:
+        with suppress(OSError):  # it has died: the next receive says how
+            self._channel.sendall(json.dumps(message).encode() + b"\n")
+
+    def receive(self, tick: Callable[[], None]) -> dict[str, Any]:
+        """The next message; `tick` is called some times a second meanwhile. Died, Forged."""
+        while not self._lines:
+            gone = self._process.poll() is not None  # asked before reading, so that its last words are read
+            for key, _ in self._selector.select(0 if gone else TICK):
+                key.data()
+            if gone and not self._lines:
+                raise Died(self._how_it_ended(), self._log.last_lines())
+            tick()
+        line = self._lines.pop(0)
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            raise Forged(f"wrote to the referee's socket: {line[:80]!r}")
+        return message
+
+    def _read_messages(self) -> None:
+        try:
+            data = self._channel.recv(1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            self._selector.unregister(self._channel)
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        self._lines += lines
+        if len(self._partial) > LOG_BYTES:
+            raise Forged("wrote to the referee's socket: a line without an end")
+
+    def _read_output(self) -> None:
+        data = self._output.read(1 << 16)
+        if data:
+            self._log.write(data)
+        elif data == b"":
+            self._selector.unregister(self._output)
+
+    def note_memory(self) -> None:
+        """Peak memory (bytes) so far, as the kernel counted it."""
+        try:
+            status = Path(f"/proc/{self._process.pid}/status").read_text()
+            peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        except (OSError, IndexError, ValueError):
+            return
+        self.peak_memory = max(self.peak_memory, peak)
+
+    def _how_it_ended(self) -> str:
+        code = self._process.returncode
+        if code >= 0:
+            return f"the process ended itself with exit code {code}"
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+        return f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+
+    def __exit__(self, *exception: object) -> None:
+        """End the whole process group, and whatever left it, and close the log."""
+        self.note_memory()
+        with suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._adopter.kill_orphans()
+        while self._output in {key.fileobj for key in self._selector.get_map().values()}:
+            if not self._selector.select(0):
+                break
+            for key, _ in self._selector.select(0):
+                if key.fileobj is self._output:
+                    self._read_output()
+                else:
+                    self._selector.unregister(key.fileobj)
+        self._selector.close()
+        self._channel.close()
+        self._output.close()
+        self._log.close()
+
+
+class _Log:
+    """`log.txt`: the beginning of what a candidate prints as it comes, and the end once it is over."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=0)
+        self._written = 0
+        self._tail = b""
+        self._dropped = 0
+
+    def write(self, data: bytes) -> None:
+        head = data[: max(0, LOG_BYTES - self._written)]
+        self._file.write(head)
+        self._written += len(head)
+        self._tail += data[len(head) :]
+        if len(self._tail) > 2 * LOG_BYTES:
+            self._dropped += len(self._tail) - LOG_BYTES
+            self._tail = self._tail[-LOG_BYTES:]
+
+    def last_lines(self, count: int = 5) -> str:
+        """The end of what was printed, for a process that could not say why it died."""
+        text = self._tail or Path(self._file.name).read_bytes()[-4096:]
+        return "\n".join(text.decode(errors="replace").splitlines()[-count:])
+
+    def close(self) -> None:
+        if self._dropped:
+            self._file.write(f"\n[... {self._dropped} bytes not kept ...]\n".encode())
+        self._file.write(self._tail)
+        self._file.close()
+
+
+class _Adopter:
+    """Makes this process the parent of a run's orphans (Linux), so that one that left its process group is found."""
+
+    PR_SET_CHILD_SUBREAPER = 36
+
+    def __init__(self) -> None:
+        self._set(1)
+        self._before = set(self._children())
+
+    def kill_orphans(self) -> None:
+        """Kill every child that came meanwhile and is of another session than ours; theirs come to us in turn."""
+        while orphans := [pid for pid in self._children() if pid not in self._before]:
+            for pid in orphans:
+                try:
+                    if os.getsid(pid) == os.getsid(0):
+                        self._before.add(pid)  # a child of pytest itself
+                        continue
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                except OSError:
+                    self._before.add(pid)
+        self._set(0)
+
+    def _set(self, value: int) -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(self.PR_SET_CHILD_SUBREAPER, value, 0, 0, 0)
+
+    def _children(self) -> Iterator[int]:
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            except (OSError, IndexError, ValueError):
+                continue
+            if parent == os.getpid():
+                yield int(stat.parent.name)

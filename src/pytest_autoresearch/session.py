@@ -1,0 +1,485 @@
+"""One session: what the hooks delegate to. Chooses the track, records the baseline, judges, logs and promotes."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Protocol
+
+from filelock import FileLock
+
+from pytest_autoresearch import BadInput
+from pytest_autoresearch import track as tracks
+from pytest_autoresearch.baseline import Baseline, Record, mean_curve, now, sha256
+from pytest_autoresearch.experiment import (
+    Experiment,
+    Program,
+    line_counts,
+    read_experiment,
+    same_program,
+    unreachable_overrides,
+)
+from pytest_autoresearch.ledger import Ledger, Verdict
+from pytest_autoresearch.track import Track, digest, fingerprint
+from pytest_autoresearch.verdict import Outcome, decide
+
+if TYPE_CHECKING:
+    from pytest_autoresearch.data.prepare import Prepared
+    from pytest_autoresearch.referee import Progress, Result, Watchdog
+
+
+@dataclass(frozen=True)
+class Options:
+    """The `--ar-*` options."""
+
+    track: str | None = None
+    budget: str | None = None
+    seeds: int | None = None
+    record: bool = False
+    promote: bool = True
+    rerun: bool = False
+    retest: bool = False
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where things are: `root` holds the ledger, `experiments` and `baseline` the two folders of programs."""
+
+    root: Path
+    experiments: Path
+    baseline: Path
+
+    def choose_track(self, options: Options) -> Track:
+        if not self.baseline.is_dir():
+            raise BadInput(f"{self.baseline}: no such folder; it must hold <track>/track.toml and <track>/train.py")
+        return tracks.choose_track(self.baseline, options.track)
+
+
+class Spectators(Protocol):
+    """Who watches a session: the terminal, or nobody."""
+
+    def watch(self, label: str) -> AbstractContextManager[Callable[["Progress"], None]]:
+        """What to call with the progress of one run."""
+
+    def preparing(self) -> AbstractContextManager[Callable[[str, float], None]]:
+        """What to call with the progress (stage, 0 to 1) of preparing the data."""
+
+    def recorded(self, path: Path, record: Record) -> None:
+        """The baseline has been recorded."""
+
+
+class NotJudged(Exception):
+    """An experiment that is not to be judged now, and why. `unchanged`: its program equals the baseline."""
+
+    def __init__(self, reason: str, unchanged: bool = False) -> None:
+        super().__init__(reason)
+        self.unchanged = unchanged
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What a session's end did to the baseline."""
+
+    verdict: Verdict
+    before: float
+    after: float
+    path: Path
+
+
+class Session:
+    """Judges experiments of one project on one track. Everything is looked up when it is first needed."""
+
+    def __init__(self, project: Project, options: Options) -> None:
+        self.project = project
+        self.options = options
+        self.ledger = Ledger(project.root)
+        self.verdicts: list[Verdict] = []
+        self.promotion: Promotion | None = None
+        self.baseline_before: Record | None = None
+        self.notes: list[str] = []
+        self.data: Prepared
+        self._ready = False
+        self.problem: str | None = None
+        """Why nothing can be judged in this session, once that is known."""
+
+    # -- what is looked up once --
+
+    @cached_property
+    def track(self) -> Track:
+        try:
+            return tracks.with_options(self.project.choose_track(self.options), self.options.budget, self.options.seeds)
+        except ValueError as error:
+            raise BadInput(f"--ar-budget {self.options.budget}: must be {error}") from None
+
+    @cached_property
+    def provisional(self) -> str:
+        """Why verdicts of this session promote nothing: they ask less, or something else, than the track does."""
+        asked = self.project.choose_track(self.options)
+        if str(asked.budget) != str(self.track.budget):
+            return f"--ar-budget is not the track's {asked.budget}"
+        if self.track.seeds < asked.seeds:
+            return f"--ar-seeds is below the track's {asked.seeds}"
+        return ""
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        return Baseline(self.track)
+
+    @cached_property
+    def baseline_source(self) -> str:
+        return self.baseline.source()
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        from pytest_autoresearch.data.prepare import data_key
+
+        return fingerprint(self.track, data_key(self.track.corpus, **self._data_settings()))
+
+    def _data_settings(self) -> dict[str, Any]:
+        track = self.track
+        return {
+            "root": self.project.root,
+            "vocab_size": track.vocab_size,
+            "sequence_length": track.sequence_length,
+            "eval_tokens": track.eval_tokens,
+        }
+
+    def prepare(self, progress: Callable[[str, float], None]) -> "Prepared":
+        """The track's text as rows of tokens, from the cache or made now."""
+        from pytest_autoresearch.data.prepare import prepare
+
+        return prepare(self.track.corpus, **self._data_settings(), progress=progress)  # type: ignore[arg-type]
+
+    def stored_record(self) -> Record:
+        """The baseline's record on this platform as it stands on disk; it may lack seeds, or all of them."""
+        record = self.baseline.record(self.fingerprint, self.baseline_source)
+        return replace(record, scores=record.scores[: self.track.seeds])
+
+    @cached_property
+    def record(self) -> Record:
+        """The record that this session judges by: it stays the same when another session promotes meanwhile."""
+        return self.stored_record()
+
+    # -- before the first run --
+
+    def make_ready(self, watchdog: "Watchdog", spectators: Spectators) -> None:
+        """Prepare the data and record the baseline where that is still to do. BadInput says why it cannot be done."""
+        if self.problem:
+            raise BadInput(self.problem)
+        if self._ready:
+            return
+        try:
+            with spectators.preparing() as progress:
+                self.data = self.prepare(progress)
+            if self.options.record or len(self.stored_record().scores) < self.track.seeds:
+                self._record_baseline(watchdog, spectators)
+            self._ready = True
+        except BadInput as error:
+            self.problem = str(error)
+            raise
+        except OSError as error:
+            self.problem = f"{error.filename or self.ledger.folder}: {error.strerror or error}"
+            raise BadInput(self.problem) from None
+
+    def _record_baseline(self, watchdog: "Watchdog", spectators: Spectators) -> None:
+        """Train the baseline with every seed that its record lacks."""
+        began = now()
+        with self.baseline.lock():  # of two sessions the second waits here, and then finds the record
+            if self.baseline.source() != self.baseline_source:
+                raise BadInput(f"{self.baseline.path}: another session has changed it meanwhile; start again")
+            record = self.stored_record()
+            if self.options.record and record.recorded_at < began:
+                record = Record(record.program_sha, record.fingerprint)
+            seeds = range(len(record.scores), self.track.seeds)
+            if not seeds:
+                return
+            results = [self._run("baseline", self.baseline_source, seed, watchdog, spectators) for seed in seeds]
+            for result in results:
+                if result.val_bpb is None:
+                    folder = self.ledger.evidence(self.track.name, "baseline", record.program_sha)
+                    raise BadInput(
+                        f"{self.baseline.path}: the baseline itself {result.failure} on seed {result.seed}: "
+                        f"{result.reason} (see {self._relative(folder)})"
+                    )
+            runs = len(record.scores)
+            record = replace(
+                record,
+                scores=[*record.scores, *(result.val_bpb for result in results if result.val_bpb is not None)],
+                curve=mean_curve([result.curve for result in results]),
+                memory_gb=max([record.memory_gb, *(result.memory_gb for result in results)]),
+                seconds=(record.seconds * runs + sum(result.seconds for result in results)) / (runs + len(results)),
+                recorded_at=now(),
+            )
+            self.baseline.write_record(record)
+        spectators.recorded(self.baseline.path, record)
+
+    # -- judging --
+
+    def read(self, path: Path) -> Experiment:
+        return read_experiment(path, self.project.experiments)
+
+    def program(self, experiment: Experiment) -> Program:
+        return experiment.program(self.baseline_source, self.baseline.path)
+
+    def has_to_train(self, path: Path) -> bool:
+        """Whether judging this file needs runs. BadInput where nothing can be judged: a bad track, no baseline."""
+        self.baseline_source  # noqa: B018  looked at first, so that its faults are not taken for the experiment's
+        try:
+            experiment = self.read(path)
+        except BadInput:
+            return False
+        try:
+            return self.look_up(experiment) is None
+        except NotJudged:
+            return False
+
+    def warnings(self, experiment: Experiment) -> list[str]:
+        """What is odd about an experiment without being wrong."""
+        if not experiment.is_overlay:
+            return []
+        unused = unreachable_overrides(self.program(experiment).source, experiment.source)
+        if not unused:
+            return []
+        return [
+            f"{self._relative(experiment.path)}: changes nothing that `train` reaches (it binds {', '.join(unused)})"
+        ]
+
+    def look_up(self, experiment: Experiment) -> Verdict | None:
+        """The recorded verdict, or None when the experiment has to run. NotJudged when it has not."""
+        if experiment.track not in (None, self.track.name):
+            raise NotJudged(f"only for track {experiment.track}; this is {self.track.name}")
+        program = self.program(experiment)
+        if same_program(self.baseline_source, program.source):
+            raise NotJudged("the program equals the baseline", unchanged=True)
+        if self.options.rerun:
+            return None
+        known = self.ledger.verdicts(self.track.name, experiment.name)
+        key = self.key(program)
+        for verdict in reversed(known):
+            if verdict.key == key:
+                return replace(verdict, recorded=True)
+        earlier = [verdict for verdict in known if verdict.experiment_sha == experiment.sha and not verdict.provisional]
+        if earlier and not self.options.retest and earlier[-1].status != "pass":
+            last = earlier[-1]
+            word = "kept and promoted" if last.status == "keep" else str(last.outcome)
+            raise NotJudged(f"{word} against an earlier baseline, {last.baseline_sha[:7]} (--ar-retest judges it anew)")
+        return None
+
+    def key(self, program: Program) -> str:
+        """All that a verdict is a function of."""
+        return digest([program.sha, sha256(self.baseline_source), self.fingerprint, self.track.seeds, self.track.alpha])
+
+    def judge(self, experiment: Experiment, watchdog: "Watchdog", spectators: Spectators) -> Verdict:
+        """Train the experiment's program seed by seed until the verdict is clear; saved beside its evidence."""
+        program = self.program(experiment)
+        folder = self.ledger.evidence(self.track.name, experiment.name, program.sha)
+        with self.ledger.lock(folder):
+            verdict = self.look_up(experiment)  # another session may have judged it while this one waited
+            if verdict is None:
+                verdict = self._judge(experiment, program, folder, watchdog, spectators)
+                self.ledger.save(verdict)
+        return verdict
+
+    def _judge(
+        self, experiment: Experiment, program: Program, folder: Path, watchdog: "Watchdog", spectators: Spectators
+    ) -> Verdict:
+        record = self.record
+        results: list[Result] = []
+        while True:
+            scores = [result.val_bpb for result in results if result.val_bpb is not None]
+            decision = decide(record.scores, scores, self.track.alpha)
+            if decision.outcome or (results and results[-1].failure):
+                break
+            results.append(self._run(experiment.name, program.source, len(results), watchdog, spectators))
+        last = results[-1]
+        added, removed = line_counts(self.baseline_source, program.source)
+        return Verdict(
+            experiment=experiment.name,
+            description=experiment.description,
+            track=self.track.name,
+            outcome=last.failure or decision.outcome or Outcome.CRASHED,
+            reason=last.reason or decision.reason,
+            detail=last.detail,
+            scores=scores,
+            delta=decision.delta,
+            p_value=decision.p_value,
+            runs=len(results),
+            seconds=sum(result.seconds for result in results),
+            memory_gb=max(result.memory_gb for result in results),
+            lines_added=added,
+            lines_removed=removed,
+            experiment_sha=experiment.sha,
+            program_sha=program.sha,
+            baseline_sha=record.program_sha,
+            key=self.key(program),
+            evidence=self._relative(folder),
+            finished_at=now(),
+            curve=mean_curve([result.curve for result in results]),
+            baseline_scores=record.scores,
+            provisional=bool(self.provisional),
+        )
+
+    def _run(self, name: str, source: str, seed: int, watchdog: "Watchdog", spectators: Spectators) -> "Result":
+        from pytest_autoresearch import referee
+
+        folder = self.ledger.evidence(self.track.name, name, sha256(source)) / f"seed-{seed}"
+        job = referee.Job(self.track, self.data, source, seed, folder)
+        with self._device(), spectators.watch(f"{name} seed {seed + 1}/{self.track.seeds}") as spectator:
+            return referee.run(job, watchdog, spectator)
+
+    def _device(self) -> AbstractContextManager[object]:
+        """Under a wall-clock budget runs take turns on the device, for two at once would slow each other down."""
+        if self.track.budget.unit != "s":
+            return nullcontext()
+        from pytest_autoresearch.data.prepare import cache_folder
+
+        return FileLock(cache_folder() / f"{self.track.device}.lock")
+
+    def broken(self, path: Path, error: BadInput) -> Verdict:
+        """The verdict on a file that is no experiment: crashed, with the reason."""
+        name = path.relative_to(self.project.experiments).with_suffix("").as_posix()
+        try:
+            content = path.read_bytes().decode(errors="replace")
+        except OSError:
+            content = ""
+        sha = sha256(content)
+        key = digest([sha, str(error)])
+        for verdict in self.ledger.verdicts(self.track.name, name):
+            if verdict.key == key and not self.options.rerun:
+                return replace(verdict, recorded=True)
+        verdict = Verdict(
+            experiment=name,
+            description=name,
+            track=self.track.name,
+            outcome=Outcome.CRASHED,
+            reason=str(error),
+            detail="",
+            scores=[],
+            delta=None,
+            p_value=None,
+            runs=0,
+            seconds=0.0,
+            memory_gb=0.0,
+            lines_added=0,
+            lines_removed=0,
+            experiment_sha=sha,
+            program_sha=sha,
+            baseline_sha=sha256(self.baseline_source),
+            key=key,
+            evidence=self._relative(self.ledger.evidence(self.track.name, name, sha)),
+            finished_at=now(),
+            curve=[],
+            baseline_scores=[],
+        )
+        self.ledger.save(verdict)
+        return verdict
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self.project.root).as_posix()
+
+    # -- the end --
+
+    def take(self, verdict: Verdict) -> None:
+        """Note a verdict, and log it unless its status is only known at the session's end."""
+        with self._noting_problems():
+            self._log_baseline()
+            if verdict.outcome is not Outcome.KEPT and not verdict.status:
+                verdict = self.ledger.log(verdict)
+        self.verdicts.append(verdict)
+
+    def _log_baseline(self) -> None:
+        if self.baseline_before is None:
+            self.baseline_before = self.stored_record()
+            if self.baseline_before.scores:
+                self.ledger.log_baseline(self.track, self.baseline_before)
+
+    def finish(self, promote: bool) -> None:
+        """Promote the best of what was kept, log the rest of it as passed."""
+        kept = [verdict for verdict in self.verdicts if verdict.outcome is Outcome.KEPT]
+        best = min((v for v in kept if not v.provisional), key=lambda v: fmean(v.scores), default=None)
+        with self._noting_problems():
+            if kept and (self.provisional or not self.options.promote or not promote):
+                why = self.provisional or ("--ar-no-promote" if promote else "interrupted")
+                self.notes.append(f"nothing promoted: {why}")
+            elif best:
+                self.promotion = self._promote(best)
+        for number, verdict in enumerate(self.verdicts):
+            promoted = self.promotion is not None and verdict is best
+            if promoted or (verdict.outcome is Outcome.KEPT and not verdict.status):
+                with self._noting_problems():
+                    status = "keep" if promoted else "pass"
+                    self.verdicts[number] = self.ledger.log(replace(verdict, status=status))
+
+    def _promote(self, verdict: Verdict) -> Promotion | None:
+        assert self.baseline_before is not None
+        source = (self.project.root / verdict.evidence / "seed-0" / "program.py").read_text(encoding="utf-8")
+        if sha256(source) != verdict.program_sha:
+            raise BadInput(f"{verdict.evidence}/seed-0/program.py: not the program that was judged; nothing promoted")
+        record = Record(
+            program_sha=verdict.program_sha,
+            fingerprint=self.fingerprint,
+            scores=verdict.scores,
+            curve=verdict.curve,
+            memory_gb=verdict.memory_gb,
+            seconds=verdict.seconds / verdict.runs,
+            recorded_at=verdict.finished_at,
+        )
+        if not self.baseline.promote(source, record, judged_against=verdict.baseline_sha):
+            self.notes.append(
+                f"nothing promoted: {self.baseline.path} has changed since {verdict.experiment} was judged"
+            )
+            return None
+        return Promotion(verdict, self.baseline_before.val_bpb, record.val_bpb, self.baseline.path)
+
+    @contextmanager
+    def _noting_problems(self) -> Iterator[None]:
+        """A ledger or a baseline that cannot be written costs a line in the summary, not the session."""
+        try:
+            yield
+        except BadInput as error:
+            self.notes.append(str(error))
+        except OSError as error:
+            self.notes.append(f"{error.filename or self.ledger.path}: {error.strerror or error}")
+
+    # -- what is said about it --
+
+    def header(self) -> list[str]:
+        """The track and the record that experiments are judged by."""
+        try:
+            track, record = self.track, self.stored_record()
+        except BadInput as error:
+            return [f"autoresearch: {error}"]
+        known = self.fingerprint
+        lines = [
+            f"autoresearch: track {track.name} on {known['device']} ({known['threads']} threads), "
+            f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}"
+        ]
+        if self.options.record or len(record.scores) < track.seeds:
+            lines.append(
+                f"autoresearch: no record of {self._relative(track.program_path)} on this platform: "
+                "it is trained and recorded before the first experiment"
+            )
+        else:
+            lines.append(f"autoresearch: baseline {record.val_bpb:.4f} val_bpb, recorded {record.recorded_at}")
+        if self.provisional:
+            lines.append(f"autoresearch: nothing will be promoted: {self.provisional}")
+        return lines
+
+    def summary(self) -> list[str]:
+        """The table of this session's verdicts, what was promoted, and what to know about the rest."""
+        from pytest_autoresearch.terminal import table
+
+        lines = table(self.track.name, self.baseline_before, self.verdicts).splitlines()
+        if self.promotion:
+            verdict, before, after = self.promotion.verdict, self.promotion.before, self.promotion.after
+            lines.append(
+                f"promoted {verdict.experiment}: {self._relative(self.promotion.path)} "
+                f"{before:.4f} → {after:.4f} val_bpb ({after / before - 1:+.2%})"
+            )
+            if outrun := [v.experiment for v in self.verdicts if v.status == "pass" and not v.provisional]:
+                lines.append(f"kept but outrun: {', '.join(outrun)}; the next session tries them on the new baseline")
+        if recorded := sum(verdict.recorded for verdict in self.verdicts):
+            lines.append(f"recorded earlier and not trained again: {recorded} (--ar-rerun trains again)")
+        return lines + self.notes

@@ -1,0 +1,173 @@
+"""What a person or an agent sees: the live line of a run, the words of a verdict, the table at the end."""
+
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_autoresearch.baseline import Record
+from pytest_autoresearch.ledger import Verdict
+from pytest_autoresearch.verdict import Outcome
+
+if TYPE_CHECKING:
+    from pytest_autoresearch.referee import Progress
+
+LETTERS = {
+    Outcome.KEPT: "K",
+    Outcome.DISCARDED: "D",
+    Outcome.CRASHED: "C",
+    Outcome.DIVERGED: "V",
+    Outcome.TIMED_OUT: "T",
+    Outcome.DISQUALIFIED: "Q",
+    Outcome.PRUNED: "P",
+}
+SAVE, RESTORE, CLEAR = "\x1b7", "\x1b8", "\x1b[K"
+REFRESH = 0.2  # seconds
+
+
+class Terminal:
+    """Shows runs while they go on: one live line on a terminal, nothing of it in a pipe.
+
+    `uncaptured` opens a block in which standard output is the real one; `say` prints a whole line; `column` tells how
+    far pytest has come on its line.
+    """
+
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        uncaptured: Callable[[], AbstractContextManager[None]],
+        column: Callable[[], int],
+        live: bool,
+    ) -> None:
+        self._say, self._uncaptured, self._column, self._live = say, uncaptured, column, live
+
+    @contextmanager
+    def _line(self) -> Iterator[Callable[[str], None]]:
+        """A stretch of the current line that can be redrawn, and is empty again afterwards."""
+        room = shutil.get_terminal_size().columns - self._column() - 1
+        shown = 0.0
+
+        def redraw(text: str) -> None:
+            nonlocal shown
+            if time.monotonic() - shown < REFRESH:
+                return
+            with self._uncaptured():
+                sys.stdout.write((RESTORE if shown else SAVE) + text[:room] + CLEAR)
+                sys.stdout.flush()
+            shown = time.monotonic()
+
+        try:
+            yield redraw
+        finally:
+            if shown:
+                with self._uncaptured():
+                    sys.stdout.write(RESTORE + CLEAR)
+                    sys.stdout.flush()
+
+    @contextmanager
+    def watch(self, label: str) -> Iterator[Callable[["Progress"], None]]:
+        """Show one run: label, bar, time left, loss, tokens per second."""
+        if not self._live:
+            yield lambda progress: None
+            return
+        with self._line() as redraw:
+            yield lambda progress: redraw(f"{label} {describe(progress)}")
+
+    @contextmanager
+    def preparing(self) -> Iterator[Callable[[str, float], None]]:
+        """Show how the track's text becomes rows of tokens."""
+        stages: list[str] = []
+        with self._line() if self._live else nullcontext(lambda text: None) as redraw:
+
+            def show(stage: str, done: float) -> None:
+                if not stages:
+                    self._say("autoresearch: preparing the track's text, once")
+                stages.append(stage)
+                redraw(f"{stage} {bar(done)}")
+
+            yield show
+
+    def recorded(self, path: Path, record: Record) -> None:
+        scores = " ".join(f"{score:.4f}" for score in record.scores)
+        self._say(
+            f"autoresearch: baseline recorded: val_bpb {record.val_bpb:.4f} ({scores}), {record.seconds:.0f} s a run"
+        )
+
+
+def describe(progress: "Progress") -> str:
+    """One run in one line: `training ━━━━━━──── 62 % 6 s left, loss 2.314, 21k tokens/s`."""
+    words = f"{progress.stage:9}{bar(progress.done)}"
+    if progress.stage == "training" and not math.isnan(progress.seconds_left):
+        words += f" {progress.seconds_left:.0f} s left"
+    if not math.isnan(progress.loss):
+        words += f", loss {progress.loss:.3f}"
+    if progress.tokens_per_second:
+        words += f", {progress.tokens_per_second / 1000:.3g}k tokens/s"
+    return words
+
+
+def bar(done: float, width: int = 12) -> str:
+    """`━━━━━━────── 50 %`"""
+    full = round(min(max(done, 0.0), 1.0) * width)
+    return "━" * full + "─" * (width - full) + f" {done:4.0%}"
+
+
+def verdict_word(verdict: Verdict) -> tuple[str, str, str]:
+    """pytest's category, its letter for -q, and one line with the verdict and the numbers."""
+    passed = verdict.outcome is Outcome.KEPT
+    return ("passed" if passed else "failed"), LETTERS.get(verdict.outcome, "?"), verdict.line
+
+
+def failure_message(verdict: Verdict) -> str:
+    """What stands under FAILURES: one line with the numbers; for a crash the candidate's own traceback, too."""
+    lines = [verdict.line]
+    if verdict.delta is not None:
+        pairs = zip(verdict.scores, verdict.baseline_scores, strict=False)
+        lines[0] += "; per seed " + ", ".join(f"{score:.4f} against {record:.4f}" for score, record in pairs)
+    if verdict.detail:
+        lines += verdict.detail.rstrip().splitlines()
+    if verdict.runs and verdict.outcome is not Outcome.DISCARDED:
+        lines.append(f"see {verdict.evidence}/seed-{verdict.runs - 1}/log.txt")
+    return "\n".join(lines)
+
+
+def table(track: str, record: Record | None, verdicts: list[Verdict]) -> str:
+    """All verdicts of a session, best first, below the baseline that they were judged by."""
+    from tabulate import tabulate
+
+    rows: list[list[str]] = []
+    if record is not None and record.scores:
+        runs, seconds = len(record.scores), record.seconds
+        rows.append(
+            ["baseline", f"{record.val_bpb:.4f}", "", "", str(runs), _time(seconds * runs), _gb(record), "", ""]
+        )
+    for verdict in sorted(verdicts, key=lambda v: (v.delta is None, v.delta or 0.0)):
+        changed = f"+{verdict.lines_added} −{verdict.lines_removed}" if verdict.runs else ""
+        rows.append(
+            [
+                verdict.experiment,
+                "" if verdict.val_bpb is None else f"{verdict.val_bpb:.4f}",
+                "" if verdict.delta is None else f"{verdict.delta:+.4f}",
+                "" if verdict.p_value is None else f"{verdict.p_value:.2g}",
+                str(verdict.runs),
+                _time(verdict.seconds),
+                _gb(verdict),
+                changed,
+                verdict.outcome.upper(),
+            ]
+        )
+    headers = [f"track {track}", "val_bpb", "delta", "p", "runs", "time", "memory", "lines", "verdict"]
+    align = ("left", *["right"] * 7, "left")
+    return tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def _gb(measured: Record | Verdict) -> str:
+    return f"{measured.memory_gb:.1f} GB" if measured.memory_gb else ""

@@ -1,0 +1,361 @@
+"""A track: one fixed setting in which numbers are comparable, read from `baseline/<track>/track.toml`."""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from pytest_autoresearch import BadInput
+
+SCORING_VERSION = 1
+"""Raised only when the same program would get another score; part of every fingerprint."""
+
+UNITS = {"s": 1.0, "flop": 1.0, "steps": 1.0, "tokens": 1.0}
+DEVICES = ("cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a program may train.
+
+    `amount` is in `unit`: "s" (wall clock), "flop" (matmuls and attention of the candidate), "steps" or "tokens".
+    `startup` is the free time in seconds for import, build and compilation; `limit` the wall time in seconds of a
+    whole run, past which it is timed out.
+    """
+
+    amount: float
+    unit: str
+    startup: float
+    limit: float
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {self.unit}"
+
+
+class Meter:
+    """What a run has spent of its budget, step by step.
+
+    Both sides keep one: the candidate's ends the batches, the referee's, on the referee's own clock, checks it. Times
+    are monotonic seconds; `began` is when the candidate process was started.
+    """
+
+    WARM_UP_STEPS = 10
+
+    def __init__(self, budget: Budget, began: float) -> None:
+        self.budget = budget
+        self.steps = 0
+        self.tokens = 0
+        self.flop = 0
+        self._began = began
+        self._last: float | None = None  # end of the last step, or start of the first
+        self._startup = 0.0  # seconds until the first batch
+        self._warm_up: list[tuple[float, int]] = []  # (seconds, tokens) of each of the first steps
+        self._steady_seconds = 0.0
+        self._steady_tokens = 0
+        self._last_cost = 0.0
+
+    def start(self, now: float) -> None:
+        """The first batch is handed out; later calls change nothing."""
+        if self._last is None:
+            self._last = now
+            self._startup = now - self._began
+
+    def step(self, tokens: int, flop: int, now: float) -> None:
+        """A step over `tokens` tokens has ended, `flop` in total having been counted so far."""
+        before = self.spent
+        self.start(now)
+        seconds = now - (self._last or now)
+        self._last = now
+        self.steps += 1
+        self.tokens += tokens
+        self.flop = flop
+        if self.steps <= self.WARM_UP_STEPS:
+            self._warm_up.append((seconds, tokens))
+        else:
+            self._steady_seconds += seconds
+            self._steady_tokens += tokens
+        self._last_cost = self.spent - before
+
+    def finish(self, flop: int, now: float) -> None:
+        """`train` has returned: what it did after its last step counts like any other work."""
+        self.flop = flop
+        if self._last is not None:
+            self._steady_seconds += now - self._last
+            self._last = now
+
+    @property
+    def spent(self) -> float:
+        """In the budget's unit. Seconds leave out compilation, never training: each of the first ten steps is charged
+        its tokens at the later steady rate, and what is free ends with `budget.startup`."""
+        match self.budget.unit:
+            case "steps":
+                return self.steps
+            case "tokens":
+                return self.tokens
+            case "flop":
+                return self.flop
+        charged = sum(min(seconds, tokens * self._seconds_per_token) for seconds, tokens in self._warm_up)
+        free = self._startup + sum(seconds for seconds, _ in self._warm_up) - charged
+        return self._steady_seconds + charged + max(0.0, free - self.budget.startup)
+
+    @property
+    def _seconds_per_token(self) -> float:
+        if self._steady_tokens:
+            return self._steady_seconds / self._steady_tokens
+        rates = [seconds / tokens for seconds, tokens in self._warm_up[1:]]
+        return median(rates) if rates else 0.0
+
+    @property
+    def training_seconds(self) -> float:
+        """Wall clock from the first batch on."""
+        return self._steady_seconds + sum(seconds for seconds, _ in self._warm_up)
+
+    @property
+    def progress(self) -> float:
+        """Spent share of the budget, 0 to 1."""
+        return min(1.0, self.spent / self.budget.amount)
+
+    def allows_step(self) -> bool:
+        """Whether another step like the last one ends nearer to the budget than stopping here does."""
+        return self.spent + self._last_cost / 2 <= self.budget.amount and self.spent < self.budget.amount
+
+    def overspent(self) -> str:
+        """Why the run spent more than its budget allows, or nothing. A step may overshoot by half of itself, so
+        steps that cost over a fifth of the budget are what breaks this rule."""
+        allowed = self.budget.amount * (1 if self.budget.unit == "steps" else 1.1)
+        if self.budget.unit == "s":
+            allowed += 1.0  # a machine's hiccup in the last step
+        if self.spent <= allowed:
+            return ""
+        return f"spent {self.spent:.4g} {self.budget.unit} of a budget of {self.budget}, in {self.steps} steps"
+
+
+@dataclass(frozen=True)
+class Track:
+    """One fixed setting. `folder` holds `track.toml`, `train.py` and `baseline.json`."""
+
+    name: str
+    folder: Path
+    description: str
+    device: str
+    corpus: str
+    vocab_size: int
+    sequence_length: int
+    eval_tokens: int
+    budget: Budget
+    batch_size: int
+    seeds: int
+    alpha: float
+
+    @property
+    def program_path(self) -> Path:
+        return self.folder / "train.py"
+
+
+# -- values --
+
+
+def parse_amount(text: object, units: Mapping[str, object] = UNITS) -> tuple[float, str]:
+    """`"1.5e12 flop"` → `(1.5e12, "flop")`. ValueError says what is allowed."""
+    allowed = "a positive number and a unit, as in " + " or ".join(f'"5 {unit}"' for unit in units)
+    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*", text) if isinstance(text, str) else None
+    try:
+        amount, unit = float(match[1]), match[2]  # type: ignore[index]
+    except (TypeError, ValueError):
+        raise ValueError(allowed) from None
+    if unit not in units or not 0 < amount < math.inf:
+        raise ValueError(allowed)
+    if unit == "steps" and amount != int(amount):
+        raise ValueError("a whole number of steps")
+    return amount, unit
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a string")
+    return value
+
+
+def _device(value: object) -> str:
+    if value not in DEVICES:
+        raise ValueError(" or ".join(f'"{device}"' for device in DEVICES))
+    return str(value)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError("a whole number of at least 1")
+    return value
+
+
+def _probability(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1:
+        raise ValueError("a number between 0 and 1")
+    return float(value)
+
+
+def _seconds(value: object) -> float:
+    return parse_amount(value, {"s": 1.0})[0]
+
+
+# The whole vocabulary of track.toml: (section, key) → how its value is read.
+_KEYS: dict[tuple[str, str], Callable[[object], Any]] = {
+    ("", "description"): _string,
+    ("", "device"): _device,
+    ("data", "corpus"): _string,
+    ("data", "vocab_size"): _whole,
+    ("data", "sequence_length"): _whole,
+    ("data", "eval_tokens"): _whole,
+    ("budget", "train"): parse_amount,
+    ("budget", "startup"): _seconds,
+    ("budget", "limit"): _seconds,
+    ("evaluation", "batch_size"): _whole,
+    ("verdict", "seeds"): _whole,
+    ("verdict", "alpha"): _probability,
+}
+
+
+# -- reading --
+
+
+def track_names(baseline_folder: Path) -> list[str]:
+    """The tracks that a baseline folder holds, by name."""
+    return sorted(path.parent.name for path in baseline_folder.glob("*/track.toml"))
+
+
+def has_cuda() -> bool:
+    """Whether this machine has an NVIDIA GPU; asks the driver's files, so that collection need not import torch."""
+    return any(os.path.exists(path) for path in ("/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/gpus"))
+
+
+def choose_track(baseline_folder: Path, wanted: str | None) -> Track:
+    """The track that was asked for, else the one for what the machine has: `cuda`, else `cpu`, else the only one."""
+    names = track_names(baseline_folder)
+    if not names:
+        raise BadInput(f"{baseline_folder}: no track here; a track is a folder with track.toml and train.py")
+    if wanted:
+        if wanted not in names:
+            raise BadInput(f"{baseline_folder}: no track '{wanted}'; there is: {', '.join(names)}")
+        return read_track(baseline_folder / wanted)
+    for name in ("cuda",) * has_cuda() + ("cpu",):
+        if name in names:
+            return read_track(baseline_folder / name)
+    if len(names) > 1:
+        raise BadInput(f"{baseline_folder}: which track? choose one with --ar-track: {', '.join(names)}")
+    return read_track(baseline_folder / names[0])
+
+
+def read_track(folder: Path) -> Track:
+    """Read `folder/track.toml`. BadInput names the file, the key, what was found and what is allowed."""
+    path = folder / "track.toml"
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read as TOML: {error}") from None
+
+    found: dict[tuple[str, str], object] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            found.update({(key, inner): inner_value for inner, inner_value in value.items()})
+        else:
+            found["", key] = value
+    for where in found:
+        if where not in _KEYS:
+            allowed = ", ".join(_spell(*key) for key in _KEYS if key[0] == where[0]) or ", ".join(
+                f"[{section}]" for section in dict.fromkeys(section for section, _ in _KEYS) if section
+            )
+            raise BadInput(f"{path}: unknown key {_spell(*where)}; allowed: {allowed}")
+
+    values: dict[tuple[str, str], Any] = {}
+    for where, read in _KEYS.items():
+        if where not in found:
+            raise BadInput(f"{path}: missing key {_spell(*where)}")
+        try:
+            values[where] = read(found[where])
+        except ValueError as error:
+            raise BadInput(f"{path}: {_spell(*where)} = {found[where]!r}: must be {error}") from None
+
+    amount, unit = values["budget", "train"]
+    budget = Budget(amount, unit, values["budget", "startup"], values["budget", "limit"])
+    if unit == "s" and budget.limit <= amount:
+        raise BadInput(f"{path}: budget.limit = {budget.limit:g} s: must be longer than budget.train ({budget})")
+    return Track(
+        name=folder.name,
+        folder=folder,
+        description=values["", "description"],
+        device=values["", "device"],
+        corpus=values["data", "corpus"],
+        vocab_size=values["data", "vocab_size"],
+        sequence_length=values["data", "sequence_length"],
+        eval_tokens=values["data", "eval_tokens"],
+        budget=budget,
+        batch_size=values["evaluation", "batch_size"],
+        seeds=values["verdict", "seeds"],
+        alpha=values["verdict", "alpha"],
+    )
+
+
+def _spell(section: str, key: str) -> str:
+    return f"{section}.{key}" if section else key
+
+
+def with_options(track: Track, budget: str | None, seeds: int | None) -> Track:
+    """The track with `--ar-budget` and `--ar-seeds` laid over it. ValueError says what is allowed."""
+    if budget:
+        amount, unit = parse_amount(budget)
+        limit = max(track.budget.limit, 2 * amount) if unit == "s" else track.budget.limit
+        track = replace(track, budget=replace(track.budget, amount=amount, unit=unit, limit=limit))
+    if seeds is not None:
+        track = replace(track, seeds=_whole(seeds))
+    return track
+
+
+# -- fingerprint --
+
+
+def fingerprint(track: Track, data_key: str) -> dict[str, str]:
+    """All that a score depends on besides the program and the seed; scores compare only where this is equal."""
+    return {
+        "device": _device_name(track.device),
+        "threads": str(threads()),
+        "torch": version("torch"),
+        "data": data_key,
+        "budget": str(track.budget),
+        "scoring": str(SCORING_VERSION),
+    }
+
+
+def digest(value: object) -> str:
+    """A short stable name (12 hex digits) of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def threads() -> int:
+    """How many threads a candidate computes with: OMP_NUM_THREADS where it is set, else the cores it may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _device_name(device: str) -> str:
+    if device == "cuda":
+        import torch  # only here: a GPU's name cannot be had from the driver's files alone
+
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
