@@ -19,7 +19,9 @@ VOCAB, LENGTH = 260, 32
 def encoding() -> tiktoken.Encoding:
     """Single bytes are the tokens, so that every multi-byte character is torn; four special tokens at the end."""
     specials = {f"<|reserved_{i}|>": 256 + i for i in range(4)}
-    return tiktoken.Encoding("bytes", pat_str=r"(?s).", mergeable_ranks={bytes([i]): i for i in range(256)}, special_tokens=specials)
+    return tiktoken.Encoding(
+        "bytes", pat_str=r"(?s).", mergeable_ranks={bytes([i]): i for i in range(256)}, special_tokens=specials
+    )
 
 
 @pytest.fixture(scope="module")

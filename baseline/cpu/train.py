@@ -1,7 +1,7 @@
 """A small GPT in the style of 2019, tuned with care: the program to beat on two CPU cores.
 
-LayerNorm before each sublayer, GELU, learned positions, AdamW at a constant learning rate. Everything newer is an
-experiment. Shapes: B sequences, T tokens, C = WIDTH channels, H heads of D = C / H channels, V tokens in the vocabulary.
+LayerNorm before each sublayer, GELU, learned positions, AdamW at a constant learning rate: what is newer than that is
+an experiment. Shapes: B sequences, T tokens, C = WIDTH channels, H heads of D = C / H channels, V kinds of token.
 """
 
 import math
@@ -24,8 +24,8 @@ RESIDUAL_STD = INIT_STD / math.sqrt(2 * DEPTH)  # so that the sum of 2 * DEPTH s
 # Optimization
 BATCH_SIZE = 16  # sequences
 LEARNING_RATE = 4e-3
-BETAS = (0.9, 0.95)
-WEIGHT_DECAY = 0.1
+BETAS = (0.9, 0.98)
+WEIGHT_DECAY = 0.0
 WARMUP = 0.05  # fraction of the budget
 
 Norm = nn.LayerNorm

@@ -1,6 +1,5 @@
 """The baseline of a track: the program to beat and its record; recorded once per platform, promoted crash-safe."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -13,12 +12,8 @@ from typing import Any
 from filelock import FileLock
 
 from pytest_autoresearch import BadInput
+from pytest_autoresearch.experiment import sha256
 from pytest_autoresearch.track import Track, digest
-
-
-def sha256(text: str) -> str:
-    """The name of a program: the hash of its source."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def now() -> str:

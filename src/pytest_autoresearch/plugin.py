@@ -117,6 +117,7 @@ class ExperimentItem(pytest.Item):
         self.add_marker(pytest.mark.timeout(0))  # each run has a timer of its own; there is none around all of them
         self.verdict: Verdict | None = None
         self.problem: BadInput | None = None
+        self.not_judged: str | None = None
 
     def setup(self) -> None:
         """Fail where nothing can be judged: no baseline, a bad track, no data."""
@@ -133,7 +134,8 @@ class ExperimentItem(pytest.Item):
             with uncaptured(self.config):
                 self.verdict = self._judge(session_of(self.config))
         except NotJudged as reason:
-            pytest.skip(("UNCHANGED: " if reason.unchanged else "") + str(reason))
+            self.not_judged = ("UNCHANGED: " if reason.unchanged else "SKIPPED: ") + str(reason)
+            pytest.skip(str(reason))
         except OSError as error:
             pytest.fail(f"{error.filename or self.path}: {error.strerror or error}", pytrace=False)
         verdict = self.verdict
@@ -155,7 +157,7 @@ class ExperimentItem(pytest.Item):
         return session.judge(experiment, lambda seconds: watchdog(self, seconds), terminal_of(self.config))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        return self.path, None, self.name
+        return self.path, 0, self.name
 
 
 # -- protocol --
@@ -216,7 +218,7 @@ def terminal_of(config: pytest.Config) -> "Terminal":
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
     """What the experiments are judged by; nothing where there are none."""
-    if not any(isinstance(item, ExperimentItem) for item in items):
+    if config.get_verbosity() < 0 or not any(isinstance(item, ExperimentItem) for item in items):
         return []
     return session_of(config).header()
 
@@ -227,15 +229,16 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Send the verdict along with the report: under xdist it is another process that logs and promotes."""
     report = yield
-    if isinstance(item, ExperimentItem) and item.verdict and call.when == "call":
-        report.autoresearch = asdict(item.verdict)  # type: ignore[attr-defined]
+    if isinstance(item, ExperimentItem) and call.when == "call":
+        report.autoresearch = item.verdict and asdict(item.verdict)  # type: ignore[attr-defined]
+        report.autoresearch_skipped = item.not_judged  # type: ignore[attr-defined]
     return report
 
 
 def verdict_in(report: pytest.TestReport) -> "Verdict | None":
     """The verdict that a report carries."""
     fields = getattr(report, "autoresearch", None)
-    if fields is None:
+    if not fields:
         return None
     from pytest_autoresearch.ledger import Verdict
     from pytest_autoresearch.verdict import Outcome
@@ -245,13 +248,21 @@ def verdict_in(report: pytest.TestReport) -> "Verdict | None":
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, Any] | None:
-    """The verdict's word, with its numbers, where pytest prints one line for each experiment."""
-    if isinstance(report, pytest.TestReport) and (verdict := verdict_in(report)):
-        from pytest_autoresearch.terminal import verdict_word
+    """The verdict and its numbers, on the one line that pytest prints for each experiment; a letter with -q."""
+    if verdict := verdict_in(report):
+        from pytest_autoresearch.terminal import LETTERS
 
-        category, letter, line = verdict_word(verdict)
-        return category, letter if config.get_verbosity() < 0 else line, line
-    return None
+        category, letter, line = report.outcome, LETTERS[verdict.outcome], verdict.line
+        if SESSION in config.stash and session_of(config).finished:
+            return category, letter, str(verdict.outcome).upper()  # pytest's own short summary has the rest
+    elif skipped := getattr(report, "autoresearch_skipped", None):
+        category, letter, line = "skipped", "s", str(skipped)
+    else:
+        return None
+    writer = config.get_terminal_writer()
+    room = max(40, writer.fullwidth - writer.width_of_current_line - len(" [100%]") - 2)
+    line = line if len(line) <= room or config.get_verbosity() > 0 else line[: room - 1] + "…"
+    return category, letter if config.get_verbosity() < 0 else line, line
 
 
 class Controller:

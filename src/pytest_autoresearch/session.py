@@ -1,5 +1,6 @@
 """One session: what the hooks delegate to. Chooses the track, records the baseline, judges, logs and promotes."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -12,16 +13,17 @@ from filelock import FileLock
 
 from pytest_autoresearch import BadInput
 from pytest_autoresearch import track as tracks
-from pytest_autoresearch.baseline import Baseline, Record, mean_curve, now, sha256
+from pytest_autoresearch.baseline import Baseline, Record, mean_curve, now
 from pytest_autoresearch.experiment import (
     Experiment,
     Program,
     line_counts,
     read_experiment,
     same_program,
-    unreachable_overrides,
+    sha256,
 )
 from pytest_autoresearch.ledger import Ledger, Verdict
+from pytest_autoresearch.splice import unreachable_overrides
 from pytest_autoresearch.track import Track, digest, fingerprint
 from pytest_autoresearch.verdict import Outcome, decide
 
@@ -99,6 +101,7 @@ class Session:
         self.promotion: Promotion | None = None
         self.baseline_before: Record | None = None
         self.notes: list[str] = []
+        self.finished = False
         self.data: Prepared
         self._ready = False
         self.problem: str | None = None
@@ -108,10 +111,7 @@ class Session:
 
     @cached_property
     def track(self) -> Track:
-        try:
-            return tracks.with_options(self.project.choose_track(self.options), self.options.budget, self.options.seeds)
-        except ValueError as error:
-            raise BadInput(f"--ar-budget {self.options.budget}: must be {error}") from None
+        return tracks.with_options(self.project.choose_track(self.options), self.options.budget, self.options.seeds)
 
     @cached_property
     def provisional(self) -> str:
@@ -150,7 +150,7 @@ class Session:
         """The track's text as rows of tokens, from the cache or made now."""
         from pytest_autoresearch.data.prepare import prepare
 
-        return prepare(self.track.corpus, **self._data_settings(), progress=progress)  # type: ignore[arg-type]
+        return prepare(self.track.corpus, **self._data_settings(), progress=progress)
 
     def stored_record(self) -> Record:
         """The baseline's record on this platform as it stands on disk; it may lack seeds, or all of them."""
@@ -177,8 +177,8 @@ class Session:
                 self._record_baseline(watchdog, spectators)
             self._ready = True
         except BadInput as error:
-            self.problem = str(error)
-            raise
+            self.problem = self.shorten(error)
+            raise BadInput(self.problem) from None
         except OSError as error:
             self.problem = f"{error.filename or self.ledger.folder}: {error.strerror or error}"
             raise BadInput(self.problem) from None
@@ -195,14 +195,16 @@ class Session:
             seeds = range(len(record.scores), self.track.seeds)
             if not seeds:
                 return
-            results = [self._run("baseline", self.baseline_source, seed, watchdog, spectators) for seed in seeds]
-            for result in results:
+            results: list[Result] = []
+            for seed in seeds:
+                result = self._run("baseline", self.baseline_source, seed, watchdog, spectators)
                 if result.val_bpb is None:
                     folder = self.ledger.evidence(self.track.name, "baseline", record.program_sha)
                     raise BadInput(
-                        f"{self.baseline.path}: the baseline itself {result.failure} on seed {result.seed}: "
+                        f"{self.baseline.path}: the baseline itself {result.failure} on seed {seed}: "
                         f"{result.reason} (see {self._relative(folder)})"
                     )
+                results.append(result)
             runs = len(record.scores)
             record = replace(
                 record,
@@ -240,11 +242,7 @@ class Session:
         if not experiment.is_overlay:
             return []
         unused = unreachable_overrides(self.program(experiment).source, experiment.source)
-        if not unused:
-            return []
-        return [
-            f"{self._relative(experiment.path)}: changes nothing that `train` reaches (it binds {', '.join(unused)})"
-        ]
+        return [f"changes nothing that `train` reaches: nothing there uses {', '.join(unused)}"] if unused else []
 
     def look_up(self, experiment: Experiment) -> Verdict | None:
         """The recorded verdict, or None when the experiment has to run. NotJudged when it has not."""
@@ -354,7 +352,7 @@ class Session:
             description=name,
             track=self.track.name,
             outcome=Outcome.CRASHED,
-            reason=str(error),
+            reason=self.shorten(error),
             detail="",
             scores=[],
             delta=None,
@@ -379,24 +377,29 @@ class Session:
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.project.root).as_posix()
 
+    def shorten(self, error: BadInput) -> str:
+        """An error's line with paths as seen from the project."""
+        return str(error).replace(f"{self.project.root}{os.sep}", "")
+
     # -- the end --
 
     def take(self, verdict: Verdict) -> None:
-        """Note a verdict, and log it unless its status is only known at the session's end."""
-        with self._noting_problems():
-            self._log_baseline()
-            if verdict.outcome is not Outcome.KEPT and not verdict.status:
-                verdict = self.ledger.log(verdict)
+        """Note a verdict and log what can be logged: what was kept only gets its status at the session's end."""
         self.verdicts.append(verdict)
-
-    def _log_baseline(self) -> None:
-        if self.baseline_before is None:
-            self.baseline_before = self.stored_record()
-            if self.baseline_before.scores:
-                self.ledger.log_baseline(self.track, self.baseline_before)
+        with self._noting_problems():
+            if self.baseline_before is None:
+                record = self.stored_record()
+                if not record.scores:
+                    return  # the first line of a track is its baseline: the rest waits for it
+                self.baseline_before = record
+                self.ledger.log_baseline(self.track, record)
+            for number, waiting in enumerate(self.verdicts):
+                if not waiting.status and waiting.outcome is not Outcome.KEPT:
+                    self.verdicts[number] = self.ledger.log(waiting)
 
     def finish(self, promote: bool) -> None:
         """Promote the best of what was kept, log the rest of it as passed."""
+        self.finished = True
         kept = [verdict for verdict in self.verdicts if verdict.outcome is Outcome.KEPT]
         best = min((v for v in kept if not v.provisional), key=lambda v: fmean(v.scores), default=None)
         with self._noting_problems():
@@ -439,7 +442,7 @@ class Session:
         try:
             yield
         except BadInput as error:
-            self.notes.append(str(error))
+            self.notes.append(self.shorten(error))
         except OSError as error:
             self.notes.append(f"{error.filename or self.ledger.path}: {error.strerror or error}")
 
@@ -450,7 +453,7 @@ class Session:
         try:
             track, record = self.track, self.stored_record()
         except BadInput as error:
-            return [f"autoresearch: {error}"]
+            return [f"autoresearch: {self.shorten(error)}"]
         known = self.fingerprint
         lines = [
             f"autoresearch: track {track.name} on {known['device']} ({known['threads']} threads), "

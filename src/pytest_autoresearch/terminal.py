@@ -116,12 +116,6 @@ def bar(done: float, width: int = 12) -> str:
     return "━" * full + "─" * (width - full) + f" {done:4.0%}"
 
 
-def verdict_word(verdict: Verdict) -> tuple[str, str, str]:
-    """pytest's category, its letter for -q, and one line with the verdict and the numbers."""
-    passed = verdict.outcome is Outcome.KEPT
-    return ("passed" if passed else "failed"), LETTERS.get(verdict.outcome, "?"), verdict.line
-
-
 def failure_message(verdict: Verdict) -> str:
     """What stands under FAILURES: one line with the numbers; for a crash the candidate's own traceback, too."""
     lines = [verdict.line]

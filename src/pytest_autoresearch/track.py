@@ -309,14 +309,21 @@ def _spell(section: str, key: str) -> str:
 
 
 def with_options(track: Track, budget: str | None, seeds: int | None) -> Track:
-    """The track with `--ar-budget` and `--ar-seeds` laid over it. ValueError says what is allowed."""
+    """The track with `--ar-budget` and `--ar-seeds` laid over it. BadInput says what is allowed."""
     if budget:
-        amount, unit = parse_amount(budget)
+        amount, unit = _option("--ar-budget", budget, parse_amount)
         limit = max(track.budget.limit, 2 * amount) if unit == "s" else track.budget.limit
         track = replace(track, budget=replace(track.budget, amount=amount, unit=unit, limit=limit))
     if seeds is not None:
-        track = replace(track, seeds=_whole(seeds))
+        track = replace(track, seeds=_option("--ar-seeds", seeds, _whole))
     return track
+
+
+def _option(name: str, value: object, read: Callable[[object], Any]) -> Any:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise BadInput(f"{name} {value}: must be {error}") from None
 
 
 # -- fingerprint --

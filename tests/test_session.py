@@ -1,0 +1,167 @@
+"""The main job on a small project: record, judge, log, promote, replay."""
+
+import io
+import json
+import re
+from collections.abc import Callable
+
+import pandas
+import pytest
+from conftest import BASELINE, TinyProject
+
+from pytest_autoresearch.cli import main as autoresearch
+
+Outcomes = Callable[[pytest.RunResult], dict[str, str]]
+
+FASTER = "LEARNING_RATE = LEARNING_RATE * 10"
+FASTEST = "LEARNING_RATE = 0.05"
+SLOWER = "LEARNING_RATE = LEARNING_RATE / 10"
+NARROWER = "WIDTH = 15"
+
+
+def test_a_night_of_two_sessions(
+    project: TinyProject, outcomes: Outcomes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best of the first session is promoted; what it outran stacks on it in the second, or does not."""
+    project.experiment("faster", FASTER)
+    project.experiment("fastest", FASTEST, "A high rate\tfrom the start")
+    project.experiment("slower", SLOWER)
+    monkeypatch.chdir(project.path)
+    autoresearch(["show", "fastest"])
+    shown = capsys.readouterr().out
+
+    first = project.run()
+    first.assert_outcomes(passed=2, failed=1)
+    said = outcomes(first)
+    assert re.match(r"KEPT \d\.\d{4} \(-\d\.\d{4}, p [\d.e-]+\)", said["fastest"])
+    assert re.match(r"DISCARDED \d\.\d{4} \(\+\d\.\d{4}\) not below the baseline on seed 0", said["slower"])
+    first.stdout.fnmatch_lines(
+        [
+            "*no record of baseline/cpu/train.py on this platform*",
+            "*baseline recorded: *val_bpb*",
+            "promoted fastest: *",
+        ]
+    )
+    assert (project.path / "baseline/cpu/train.py").read_text() == shown
+    record = next(iter(json.loads((project.path / "baseline/cpu/baseline.json").read_text())["records"].values()))
+    rows = {row["experiment"]: row for row in project.rows}
+    assert [row["status"] for row in project.rows] == ["keep", "discard", "pass", "keep"]
+    assert project.rows[0]["experiment"] == "baseline"
+    assert rows["fastest"]["description"] == "A high rate from the start."
+    assert sum(record["scores"]) / 2 == pytest.approx(float(rows["fastest"]["val_bpb"]), abs=1e-6)
+    assert rows["slower"]["runs"] == "1"
+    evidence = project.path / f"results/cpu/fastest-{rows['fastest']['program_sha'][:7]}"
+    assert {path.name for path in (evidence / "seed-1").iterdir()} >= {"program.py", "log.txt", "result.json"}
+
+    project.experiment("narrower", NARROWER)
+    second = project.run()
+    said = outcomes(second)
+    assert said["faster"].startswith(("KEPT", "DISCARDED"))  # outrun, so it is tried on the new baseline by itself
+    assert said["fastest"].startswith("UNCHANGED: the program equals the baseline")
+    assert said["slower"].startswith("SKIPPED: discarded against an earlier baseline")
+    second.stdout.fnmatch_lines(["*autoresearch: baseline *val_bpb*"])
+    assert "baseline recorded" not in second.stdout.str()
+
+
+def test_a_second_promotion_stacks_on_the_first(project: TinyProject) -> None:
+    project.experiment("faster", FASTER)
+    project.run().assert_outcomes(passed=1)
+    project.experiment("wider", "WIDTH = WIDTH * 4")
+    project.run().assert_outcomes(passed=1, skipped=1)
+    program = (project.path / "baseline/cpu/train.py").read_text()
+    assert "LEARNING_RATE = LEARNING_RATE * 10" in program
+    assert "WIDTH = WIDTH * 4" in program
+    kept = [float(row["val_bpb"]) for row in project.rows if row["status"] == "keep"]
+    assert len(kept) == 3
+    assert kept == sorted(kept, reverse=True)
+
+
+def test_recorded_verdicts_are_replayed_and_nothing_trains(project: TinyProject, outcomes: Outcomes) -> None:
+    project.experiment("faster", FASTER)
+    project.experiment("slower", SLOWER)
+    first = project.run("--ar-no-promote")
+    assert "nothing promoted: --ar-no-promote" in first.stdout.str()
+    trained, rows = project.seeds_trained(), project.rows
+    again = project.run("--ar-no-promote")
+    assert again.ret == first.ret == pytest.ExitCode.TESTS_FAILED
+    assert outcomes(again)["faster"].startswith("KEPT (recorded) ")
+    assert outcomes(again)["slower"].startswith("DISCARDED (recorded) ")
+    assert project.seeds_trained() == trained
+    assert project.rows == rows
+    assert (project.path / "baseline/cpu/train.py").read_text() == BASELINE
+
+    promoting = project.run()  # what was kept earlier is promoted without training again
+    assert "promoted faster" in promoting.stdout.str()
+    assert project.seeds_trained() == trained
+    assert [row["status"] for row in project.rows] == ["keep", "discard", "pass", "keep"]
+
+
+def test_the_same_seed_twice_gives_the_same_score(project: TinyProject) -> None:
+    project.experiment("slower", SLOWER)
+    project.run()
+    project.run("--ar-rerun")
+    first, second = (float(row["val_bpb"]) for row in project.rows if row["experiment"] == "slower")
+    assert first == pytest.approx(second, abs=3e-3)
+
+
+def test_another_setting_than_the_tracks_promotes_nothing(project: TinyProject) -> None:
+    project.experiment("faster", FASTER)
+    result = project.run("--ar-seeds", "1")
+    result.assert_outcomes(passed=1)
+    assert "nothing promoted: --ar-seeds is below the track's 2" in result.stdout.str()
+    result = project.run("--ar-budget", "4 steps", "--ar-seeds", "1")
+    assert "nothing promoted: --ar-budget is not the track's 12 steps" in result.stdout.str()
+    assert (project.path / "baseline/cpu/train.py").read_text() == BASELINE
+    assert project.run().parseoutcomes() == {"passed": 1}  # a full judgement, its second baseline seed recorded now
+    assert "LEARNING_RATE * 10" in (project.path / "baseline/cpu/train.py").read_text()
+
+
+def test_bad_options_are_one_line(project: TinyProject) -> None:
+    project.experiment("faster", FASTER)
+    for arguments, words in (
+        (["--ar-budget", "soon"], '--ar-budget soon: must be a positive number and a unit, as in "5 s"'),
+        (["--ar-seeds", "0"], "--ar-seeds 0: must be a whole number of at least 1"),
+        (["--ar-track", "tpu"], "baseline: no track 'tpu'; there is: cpu"),
+    ):
+        result = project.run(*arguments)
+        result.assert_outcomes(errors=1)
+        assert words in result.stdout.str()
+
+
+def test_only_for_another_track_and_retest(project: TinyProject, outcomes: Outcomes) -> None:
+    project.experiment("elsewhere", 'TRACK = "cuda"\nWIDTH = 99')
+    project.experiment("faster", FASTER)
+    project.experiment("slower", SLOWER)
+    result = project.run()
+    assert outcomes(result)["elsewhere"].startswith("SKIPPED: only for track cuda; this is cpu")
+    result = project.run("--ar-retest", "-k", "slower")
+    assert outcomes(result)["slower"].startswith("DISCARDED ")
+
+
+def test_a_pandas_reader_of_the_five_columns(project: TinyProject) -> None:
+    """What the field's own notebook reads, it reads right here."""
+    project.experiment("faster", FASTER)
+    project.experiment("slower", SLOWER)
+    project.experiment("crashing", "def make_model(vocab_size):\n    raise RuntimeError('no model')")
+    project.run()
+    text = (project.path / "results.tsv").read_text()
+    frame = pandas.read_csv(io.StringIO(text), sep="\t")
+    assert list(frame.columns[:5]) == ["commit", "val_bpb", "memory_gb", "status", "description"]
+    assert frame["status"].value_counts().to_dict() == {"keep": 2, "discard": 1, "crash": 1}
+    crash = frame[frame["status"] == "crash"].iloc[0]
+    assert (crash["val_bpb"], crash["memory_gb"]) == (0, 0)
+    assert frame[frame["status"] == "keep"]["val_bpb"].is_monotonic_decreasing
+
+
+def test_hooks_of_our_own(project: TinyProject) -> None:
+    project.pytester.makeconftest(
+        """
+        def pytest_autoresearch_verdict(config, verdict):
+            print("HOOK", verdict.experiment, verdict.outcome, verdict.recorded)
+        def pytest_autoresearch_promoted(config, promotion):
+            print("HOOK promoted", promotion.verdict.experiment, promotion.after < promotion.before)
+        """
+    )
+    project.experiment("faster", FASTER)
+    result = project.run("-s")
+    result.stdout.fnmatch_lines(["*HOOK faster kept False*", "HOOK promoted faster True"])
