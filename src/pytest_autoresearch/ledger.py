@@ -67,6 +67,15 @@ class Verdict:
     status: str = ""
     recorded: bool = False
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values only, for JSON and for xdist."""
+        return asdict(self) | {"outcome": str(self.outcome)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Verdict":
+        """The inverse of `as_dict`. TypeError, KeyError or ValueError where the fields are others."""
+        return cls(**{**fields, "outcome": Outcome(fields["outcome"])})
+
     @property
     def val_bpb(self) -> float | None:
         return sum(self.scores) / len(self.scores) if self.scores else None
@@ -100,7 +109,7 @@ class Ledger:
         """Keep a verdict beside its evidence."""
         folder = self.folder.parent / verdict.evidence
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "verdict.json", json.dumps(asdict(replace(verdict, recorded=False)), indent=1) + "\n")
+        write_atomically(folder / "verdict.json", json.dumps(replace(verdict, recorded=False).as_dict(), indent=1) + "\n")
 
     def verdicts(self, track: str, experiment: str) -> list[Verdict]:
         """Every verdict on an experiment that is still in the evidence folder, oldest first."""
@@ -108,8 +117,7 @@ class Ledger:
         parent = (self.folder / track / experiment).parent
         for path in parent.glob(f"{Path(experiment).name}-???????/verdict.json"):
             try:
-                stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-                verdict = Verdict(**{**stored, "outcome": Outcome(stored["outcome"])})
+                verdict = Verdict.from_dict(json.loads(path.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError, KeyError):
                 continue  # evidence is the user's to delete or break; then the experiment runs again
             if verdict.experiment == experiment:

@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,7 +229,7 @@ def pytest_runtest_makereport(
     """Send the verdict along with the report: under xdist it is another process that logs and promotes."""
     report = yield
     if isinstance(item, ExperimentItem) and call.when == "call":
-        report.autoresearch = item.verdict and asdict(item.verdict)  # type: ignore[attr-defined]
+        report.autoresearch = item.verdict and item.verdict.as_dict()  # type: ignore[attr-defined]
         report.autoresearch_skipped = item.not_judged  # type: ignore[attr-defined]
     return report
 
@@ -241,9 +240,8 @@ def verdict_in(report: pytest.TestReport) -> "Verdict | None":
     if not fields:
         return None
     from pytest_autoresearch.ledger import Verdict
-    from pytest_autoresearch.verdict import Outcome
 
-    return Verdict(**{**fields, "outcome": Outcome(fields["outcome"])})
+    return Verdict.from_dict(fields)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,6 +1,7 @@
 """The splice: an overlay applied to the baseline, on text, so that comments and formatting of both survive."""
 
 import ast
+import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
