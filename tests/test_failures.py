@@ -191,7 +191,7 @@ def test_a_full_disk_or_a_file_in_the_way_is_one_line(project: TinyProject) -> N
 
 def test_without_the_watchdog_nothing_runs(project: TinyProject) -> None:
     project.experiment("slower", "LEARNING_RATE = LEARNING_RATE / 10")
-    result = project.run("-p", "no:timeout")
+    result = project.run("-p", "no:timeout", "--strict-markers")
     assert "pytest-timeout is the watchdog of every run and is disabled here" in result.stdout.str()
 
 

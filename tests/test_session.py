@@ -37,7 +37,7 @@ def test_a_night_of_two_sessions(
     assert re.match(r"DISCARDED \d\.\d{4} \(\+\d\.\d{4}\) not below the baseline on seed 0", said["slower"])
     first.stdout.fnmatch_lines(
         [
-            "*no record of baseline/cpu/train.py on this platform*",
+            "*no record for this platform: baseline/cpu/train.py is recorded first*",
             "*baseline recorded: *val_bpb*",
             "promoted fastest: *",
         ]

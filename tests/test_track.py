@@ -117,7 +117,7 @@ def test_options_lie_over_the_track(tmp_path: Path) -> None:
     assert fingerprint(track, "key") != fingerprint(changed, "key")
 
 
-# -- Meter: what a run has spent -----------------------------------------------------------------------------------------
+# -- Meter: what a run has spent --
 
 
 def test_steps_tokens_and_flop_are_counted() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pytest_autoresearch.run import Run
 
 # Model
-DEPTH = 2
+DEPTH = 1
 WIDTH = 64
 HEADS = 2
 MLP_WIDTH = 4 * WIDTH

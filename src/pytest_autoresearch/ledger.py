@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,9 @@ COLUMNS = [
 class Verdict:
     """What an experiment earned, with all that a later session needs to replay or promote it.
 
-    `key` names what the verdict is a function of; `status` is its word in the ledger ("" until it has a line there).
+    `key` names what the verdict is a function of; `detail` may hold a candidate's traceback; `provisional` is one that
+    asked less than the track does; `status` is its word in the ledger ("" until it has a line there); `recorded` means
+    that it was replayed.
     """
 
     experiment: str
@@ -46,23 +48,23 @@ class Verdict:
     track: str
     outcome: Outcome
     reason: str
-    detail: str
-    scores: list[float]
-    delta: float | None
-    p_value: float | None
-    runs: int
-    seconds: float
-    memory_gb: float
-    lines_added: int
-    lines_removed: int
     experiment_sha: str
     program_sha: str
     baseline_sha: str
     key: str
     evidence: str
     finished_at: str
-    curve: list[float | None]
-    baseline_scores: list[float]
+    detail: str = ""
+    scores: list[float] = field(default_factory=list)
+    baseline_scores: list[float] = field(default_factory=list)
+    delta: float | None = None
+    p_value: float | None = None
+    runs: int = 0
+    seconds: float = 0.0
+    memory_gb: float = 0.0
+    curve: list[float | None] = field(default_factory=list)
+    lines_added: int = 0
+    lines_removed: int = 0
     provisional: bool = False
     status: str = ""
     recorded: bool = False
@@ -109,7 +111,9 @@ class Ledger:
         """Keep a verdict beside its evidence."""
         folder = self.folder.parent / verdict.evidence
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "verdict.json", json.dumps(replace(verdict, recorded=False).as_dict(), indent=1) + "\n")
+        write_atomically(
+            folder / "verdict.json", json.dumps(replace(verdict, recorded=False).as_dict(), indent=1) + "\n"
+        )
 
     def verdicts(self, track: str, experiment: str) -> list[Verdict]:
         """Every verdict on an experiment that is still in the evidence folder, oldest first."""

@@ -113,7 +113,8 @@ class ExperimentItem(pytest.Item):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_marker(pytest.mark.timeout(0))  # each run has a timer of its own; there is none around all of them
+        if self.config.pluginmanager.has_plugin("timeout"):
+            self.add_marker(pytest.mark.timeout(0))  # each run has a timer of its own; there is none around them all
         self.verdict: Verdict | None = None
         self.problem: BadInput | None = None
         self.not_judged: str | None = None
@@ -205,11 +206,13 @@ def terminal_of(config: pytest.Config) -> "Terminal":
 
     reporter = config.pluginmanager.getplugin("terminalreporter")
     if reporter is None or hasattr(config, "workerinput"):
-        return Terminal(lambda line: None, nullcontext, lambda: 0, live=False)
+        return Terminal(lambda line: None, nullcontext, lambda: 0, lambda: None, live=False)
     writer = config.get_terminal_writer()
     say: Callable[[str], None] = (lambda line: None) if config.get_verbosity() < 0 else reporter.write_line
     live = sys.stdout.isatty() and writer.hasmarkup and config.get_verbosity() >= 0
-    return Terminal(say, lambda: uncaptured(config), lambda: writer.width_of_current_line, live)
+    return Terminal(
+        say, lambda: uncaptured(config), lambda: writer.width_of_current_line, reporter.ensure_newline, live
+    )
 
 
 # -- reports --
@@ -219,7 +222,9 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     """What the experiments are judged by; nothing where there are none."""
     if config.get_verbosity() < 0 or not any(isinstance(item, ExperimentItem) for item in items):
         return []
-    return session_of(config).header()
+    from pytest_autoresearch.terminal import header
+
+    return header(session_of(config))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -288,8 +293,10 @@ class Controller:
         """The table of verdicts, and what was promoted."""
         if SESSION not in self.config.stash or not session_of(self.config).verdicts:
             return
+        from pytest_autoresearch.terminal import summary
+
         terminalreporter.section("autoresearch")
-        for line in session_of(self.config).summary():
+        for line in summary(session_of(self.config)):
             terminalreporter.write_line(line)
 
 

@@ -19,6 +19,8 @@ from pytest_autoresearch.track import threads
 
 LOG_BYTES = 1 << 20  # of what a candidate prints, this much of its beginning and of its end is kept
 TICK = 0.1  # seconds between two looks at a silent candidate
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that spin while they wait make a run ten times slower where another process wants one of the cores."""
 
 
 class Died(Exception):
@@ -46,7 +48,7 @@ class Candidate:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "pytest_autoresearch.candidate", str(theirs.fileno()), str(file.fileno())],
                 cwd=folder,
-                env=os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(threads())},
+                env=ENVIRONMENT | os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(threads())},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -127,14 +129,8 @@ class Candidate:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._adopter.kill_orphans()
-        while self._output in {key.fileobj for key in self._selector.get_map().values()}:
-            if not self._selector.select(0):
-                break
-            for key, _ in self._selector.select(0):
-                if key.fileobj is self._output:
-                    self._read_output()
-                else:
-                    self._selector.unregister(key.fileobj)
+        while data := self._output.read(1 << 16):  # its last words, until there are none (None: others hold the pipe)
+            self._log.write(data)
         self._selector.close()
         self._channel.close()
         self._output.close()

@@ -197,12 +197,16 @@ class _Referee:
         def show(share: float) -> None:
             self.spectator(Progress("scoring", share, self.loss))
 
+        own_threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the sums are small, and threads of this process would get in the candidate's way
         try:
             return scoring.score(predict, data.heldout_rows, data.token_bytes, track.batch_size, show)
         except scoring.RuleBroken as broken:
             raise Failed(Outcome.DISQUALIFIED, str(broken)) from None
         except scoring.NotFinite as error:
             raise Failed(Outcome.DIVERGED, str(error)) from None
+        finally:
+            torch.set_num_threads(own_threads)
 
     def show(self) -> None:
         """Tell the spectator how training goes."""

@@ -202,7 +202,7 @@ class Session:
                     folder = self.ledger.evidence(self.track.name, "baseline", record.program_sha)
                     raise BadInput(
                         f"{self.baseline.path}: the baseline itself {result.failure} on seed {seed}: "
-                        f"{result.reason} (see {self._relative(folder)})"
+                        f"{result.reason} (see {self.relative(folder)})"
                     )
                 results.append(result)
             runs = len(record.scores)
@@ -312,7 +312,7 @@ class Session:
             program_sha=program.sha,
             baseline_sha=record.program_sha,
             key=self.key(program),
-            evidence=self._relative(folder),
+            evidence=self.relative(folder),
             finished_at=now(),
             curve=mean_curve([result.curve for result in results]),
             baseline_scores=record.scores,
@@ -353,28 +353,18 @@ class Session:
             track=self.track.name,
             outcome=Outcome.CRASHED,
             reason=self.shorten(error),
-            detail="",
-            scores=[],
-            delta=None,
-            p_value=None,
-            runs=0,
-            seconds=0.0,
-            memory_gb=0.0,
-            lines_added=0,
-            lines_removed=0,
             experiment_sha=sha,
             program_sha=sha,
             baseline_sha=sha256(self.baseline_source),
             key=key,
-            evidence=self._relative(self.ledger.evidence(self.track.name, name, sha)),
+            evidence=self.relative(self.ledger.evidence(self.track.name, name, sha)),
             finished_at=now(),
-            curve=[],
-            baseline_scores=[],
         )
         self.ledger.save(verdict)
         return verdict
 
-    def _relative(self, path: Path) -> str:
+    def relative(self, path: Path) -> str:
+        """A path as seen from the project."""
         return path.relative_to(self.project.root).as_posix()
 
     def shorten(self, error: BadInput) -> str:
@@ -445,44 +435,3 @@ class Session:
             self.notes.append(self.shorten(error))
         except OSError as error:
             self.notes.append(f"{error.filename or self.ledger.path}: {error.strerror or error}")
-
-    # -- what is said about it --
-
-    def header(self) -> list[str]:
-        """The track and the record that experiments are judged by."""
-        try:
-            track, record = self.track, self.stored_record()
-        except BadInput as error:
-            return [f"autoresearch: {self.shorten(error)}"]
-        known = self.fingerprint
-        lines = [
-            f"autoresearch: track {track.name} on {known['device']} ({known['threads']} threads), "
-            f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}"
-        ]
-        if self.options.record or len(record.scores) < track.seeds:
-            lines.append(
-                f"autoresearch: no record of {self._relative(track.program_path)} on this platform: "
-                "it is trained and recorded before the first experiment"
-            )
-        else:
-            lines.append(f"autoresearch: baseline {record.val_bpb:.4f} val_bpb, recorded {record.recorded_at}")
-        if self.provisional:
-            lines.append(f"autoresearch: nothing will be promoted: {self.provisional}")
-        return lines
-
-    def summary(self) -> list[str]:
-        """The table of this session's verdicts, what was promoted, and what to know about the rest."""
-        from pytest_autoresearch.terminal import table
-
-        lines = table(self.track.name, self.baseline_before, self.verdicts).splitlines()
-        if self.promotion:
-            verdict, before, after = self.promotion.verdict, self.promotion.before, self.promotion.after
-            lines.append(
-                f"promoted {verdict.experiment}: {self._relative(self.promotion.path)} "
-                f"{before:.4f} → {after:.4f} val_bpb ({after / before - 1:+.2%})"
-            )
-            if outrun := [v.experiment for v in self.verdicts if v.status == "pass" and not v.provisional]:
-                lines.append(f"kept but outrun: {', '.join(outrun)}; the next session tries them on the new baseline")
-        if recorded := sum(verdict.recorded for verdict in self.verdicts):
-            lines.append(f"recorded earlier and not trained again: {recorded} (--ar-rerun trains again)")
-        return lines + self.notes

@@ -9,12 +9,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_autoresearch import BadInput
 from pytest_autoresearch.baseline import Record
 from pytest_autoresearch.ledger import Verdict
 from pytest_autoresearch.verdict import Outcome
 
 if TYPE_CHECKING:
     from pytest_autoresearch.referee import Progress
+    from pytest_autoresearch.session import Session
 
 LETTERS = {
     Outcome.KEPT: "K",
@@ -27,13 +29,14 @@ LETTERS = {
 }
 SAVE, RESTORE, CLEAR = "\x1b7", "\x1b8", "\x1b[K"
 REFRESH = 0.2  # seconds
+LIVE_WIDTH = 60  # columns that the live line wants
 
 
 class Terminal:
     """Shows runs while they go on: one live line on a terminal, nothing of it in a pipe.
 
     `uncaptured` opens a block in which standard output is the real one; `say` prints a whole line; `column` tells how
-    far pytest has come on its line.
+    far pytest has come on its line, and `newline` ends that line.
     """
 
     def __init__(
@@ -41,14 +44,19 @@ class Terminal:
         say: Callable[[str], None],
         uncaptured: Callable[[], AbstractContextManager[None]],
         column: Callable[[], int],
+        newline: Callable[[], None],
         live: bool,
     ) -> None:
-        self._say, self._uncaptured, self._column, self._live = say, uncaptured, column, live
+        self._say, self._uncaptured, self._column, self._newline = say, uncaptured, column, newline
+        self._live = live
 
     @contextmanager
     def _line(self) -> Iterator[Callable[[str], None]]:
         """A stretch of the current line that can be redrawn, and is empty again afterwards."""
-        room = shutil.get_terminal_size().columns - self._column() - 1
+        width = shutil.get_terminal_size().columns
+        if width - self._column() < LIVE_WIDTH:
+            self._newline()
+        room = width - self._column() - 1
         shown = 0.0
 
         def redraw(text: str) -> None:
@@ -165,3 +173,41 @@ def _time(seconds: float) -> str:
 
 def _gb(measured: Record | Verdict) -> str:
     return f"{measured.memory_gb:.1f} GB" if measured.memory_gb else ""
+
+
+def header(session: "Session") -> list[str]:
+    """The track and the record that experiments are judged by."""
+    try:
+        track, record = session.track, session.stored_record()
+    except BadInput as error:
+        return [f"autoresearch: {session.shorten(error)}"]
+    known = session.fingerprint
+    lines = [
+        f"autoresearch: track {track.name} on {known['device']} ({known['threads']} threads), "
+        f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}"
+    ]
+    if session.options.record or len(record.scores) < track.seeds:
+        lines.append(
+            f"autoresearch: no record for this platform: {session.relative(track.program_path)} is recorded first"
+        )
+    else:
+        lines.append(f"autoresearch: baseline {record.val_bpb:.4f} val_bpb, recorded {record.recorded_at}")
+    if session.provisional:
+        lines.append(f"autoresearch: nothing will be promoted: {session.provisional}")
+    return lines
+
+
+def summary(session: "Session") -> list[str]:
+    """The table of this session's verdicts, what was promoted, and what to know about the rest."""
+    lines = table(session.track.name, session.baseline_before, session.verdicts).splitlines()
+    if session.promotion:
+        verdict, before, after = session.promotion.verdict, session.promotion.before, session.promotion.after
+        lines.append(
+            f"promoted {verdict.experiment}: {session.relative(session.promotion.path)} "
+            f"{before:.4f} → {after:.4f} val_bpb ({after / before - 1:+.2%})"
+        )
+        if outrun := [v.experiment for v in session.verdicts if v.status == "pass" and not v.provisional]:
+            lines.append(f"kept but outrun: {', '.join(outrun)}; the next session tries them on the new baseline")
+    if recorded := sum(verdict.recorded for verdict in session.verdicts):
+        lines.append(f"recorded earlier and not trained again: {recorded} (--ar-rerun trains again)")
+    return lines + session.notes

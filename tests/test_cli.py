@@ -1,0 +1,91 @@
+"""The `autoresearch` command, as a user types it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import BASELINE, TinyProject, write
+
+from pytest_autoresearch.cli import main
+
+
+@pytest.fixture
+def here(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> TinyProject:
+    project.experiment("wide", "WIDTH = WIDTH * 2", "Twice as wide")
+    monkeypatch.chdir(project.path)
+    return project
+
+
+@pytest.mark.parametrize("name", ["wide", "wide.py", "experiments/wide.py"])
+def test_show_prints_the_complete_program(here: TinyProject, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert main(["show", name]) == 0
+    assert capsys.readouterr().out == BASELINE.replace("WIDTH = 16\n", "WIDTH = 16\nWIDTH = WIDTH * 2\n")
+
+
+def test_diff_is_a_patch(here: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", "wide"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("--- ")
+    assert "\n+WIDTH = WIDTH * 2\n" in out
+
+
+def test_it_works_from_a_folder_further_down(
+    here: TinyProject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here.path / "experiments")
+    assert main(["diff", "wide"]) == 0
+    assert "+WIDTH" in capsys.readouterr().out
+
+
+def test_new_begins_an_overlay_and_never_overwrites(here: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "my_idea"]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    assert path == here.path / "experiments/my_idea.py"
+    assert "from baseline import *" in path.read_text()
+    before = path.read_text()
+    assert main(["new", "my_idea"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert path.read_text() == before
+    result = here.run("-k", "my_idea")
+    result.assert_outcomes(skipped=1)
+    assert "UNCHANGED: the program equals the baseline" in result.stdout.str()
+
+
+def test_prepare_says_what_there_is(here: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare"]) == 0
+    assert "track cpu: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["show", "nothing"], "experiments/nothing.py: no such experiment; there is: wide"),
+        (["new", "../outside"], "not a name of an experiment"),
+        (["new", "_hidden"], "not a name of an experiment"),
+        (["--track", "tpu", "show", "wide"], "no track 'tpu'; there is: cpu"),
+    ],
+)
+def test_mistakes_are_one_line(
+    here: TinyProject, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("autoresearch: ")
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", "wide"]) == 2
+    assert "no project here or above" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_no_traceback(here: TinyProject) -> None:
+    write(here.path / "experiments/long.py", "from baseline import *\n" + "# long\n" * 100_000 + "WIDTH = 3\n")
+    command = f"{sys.executable} -m pytest_autoresearch.cli show long | head -1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=os.environ)
+    assert result.stdout == '"""A bigram model."""\n'
+    assert result.stderr == ""
