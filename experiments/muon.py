@@ -6,10 +6,9 @@ Jordan et al., kellerjordan.github.io/posts/muon; scaled to AdamW's learning rat
 from baseline import *
 
 
-def make_optimizers(model):
+def make_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
     hidden = [p for p in model.blocks.parameters() if p.ndim == 2]
-    chosen = set(hidden)
-    others = [p for p in model.parameters() if p not in chosen]
+    others = [p for p in model.parameters() if p not in set(hidden)]
     return [
         torch.optim.Muon(hidden, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=LEARNING_RATE, betas=BETAS, weight_decay=0.0, fused=True),

@@ -7,6 +7,6 @@ from baseline import *
 
 
 class Attention(Attention):
-    def heads(self, x):
+    def heads(self, x: Tensor) -> tuple[Tensor, ...]:
         q, k, v = super().heads(x)
         return F.rms_norm(q, (q.size(-1),)), F.rms_norm(k, (k.size(-1),)), v

@@ -6,5 +6,5 @@ So et al. (Primer), arXiv 2109.08668.
 from baseline import *
 
 
-def activation(x):
+def activation(x: Tensor) -> Tensor:
     return F.relu(x).square()

@@ -6,7 +6,8 @@ Su et al. (RoFormer), arXiv 2104.09864.
 from baseline import *
 
 
-def rotate(x):  # (B, H, T, D): each pair of channels turns by an angle proportional to its position
+def rotate(x: Tensor) -> Tensor:  # (B, H, T, D)
+    """Each pair of channels turns by an angle proportional to its position."""
     T, half = x.size(2), x.size(3) // 2
     frequency = 10_000.0 ** (-torch.arange(half, device=x.device) / half)
     angle = torch.outer(torch.arange(T, device=x.device), frequency)  # (T, D / 2)
@@ -15,15 +16,15 @@ def rotate(x):  # (B, H, T, D): each pair of channels turns by an angle proporti
 
 
 class Embedding(Embedding):
-    def __init__(self, vocab_size, sequence_length):
+    def __init__(self, vocab_size: int, sequence_length: int) -> None:
         super().__init__(vocab_size, sequence_length)
         del self.position
 
-    def forward(self, tokens):
+    def forward(self, tokens: Tensor) -> Tensor:
         return self.token(tokens)
 
 
 class Attention(Attention):
-    def heads(self, x):
+    def heads(self, x: Tensor) -> tuple[Tensor, ...]:
         q, k, v = super().heads(x)
         return rotate(q), rotate(k), v

@@ -9,9 +9,9 @@ MLP_WIDTH = MLP_WIDTH * 2 // 3
 
 
 class MLP(MLP):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.gate = nn.Linear(WIDTH, MLP_WIDTH)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.out(F.silu(self.gate(x)) * self.up(x))

@@ -8,5 +8,6 @@ from baseline import *
 WARMDOWN = 0.4  # fraction of the budget
 
 
-def schedule(progress):
+def schedule(progress: float) -> float:
+    """Factor on every learning rate, for `progress` from 0 to 1."""
     return min(1.0, progress / WARMUP, (1.0 - progress) / WARMDOWN)

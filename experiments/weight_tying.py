@@ -7,6 +7,6 @@ from baseline import *
 
 
 class GPT(GPT):
-    def __init__(self, vocab_size, sequence_length):
+    def __init__(self, vocab_size: int, sequence_length: int) -> None:
         super().__init__(vocab_size, sequence_length)
         self.head.weight = self.embedding.token.weight

@@ -74,7 +74,7 @@ def test_the_name_is_the_path_without_suffix(read, file, name):
         ('"""Half the batch."""', "Half the batch."),
         ('"""\n   Half\tthe  batch.\n\n   Because of reasons.\n"""', "Half the batch."),
         (r'"""Half\tthe\x1bbatch."""', "Half the batch."),
-        (r'"""Half\u2028the\ud800batch — ε."""', "Half the batch — ε."),
+        (r'"""Half\u2028the batch — ε."""', "Half the batch — ε."),
         ('"""   """', "idea"),
         ("", "idea"),
         ("b'bytes'", "idea"),

@@ -15,11 +15,11 @@ from pytest_autoresearch.run import Run
 
 # Model
 DEPTH = 1
-WIDTH = 64
-HEADS = 2
+WIDTH = 48
+HEADS = 3
 MLP_WIDTH = 4 * WIDTH
 INIT_STD = 0.05
-RESIDUAL_STD = INIT_STD / math.sqrt(2 * DEPTH)  # so that the sum of 2 * DEPTH sublayers starts out no larger than one
+RESIDUAL_STD = INIT_STD / math.sqrt(2 * DEPTH)  # of the weights that write to the residual stream
 
 # Optimization
 BATCH_SIZE = 16  # sequences

@@ -15,8 +15,7 @@ import sys
 import time
 import traceback
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +61,7 @@ def train(job: dict[str, Any], began: float, send: Any) -> Any:
     import numpy as np
     import torch
 
+    from pytest_autoresearch.flop import FlopCounter
     from pytest_autoresearch.run import Run
     from pytest_autoresearch.track import Budget, Meter
 
@@ -72,7 +72,9 @@ def train(job: dict[str, Any], began: float, send: Any) -> Any:
     rows = np.memmap(job["rows"], dtype=np.uint16, mode="r").reshape(-1, job["sequence_length"] + 1)
     budget = Budget(**job["budget"])
 
-    with flop_counter(budget.unit == "flop") as count_flop:
+    counter = FlopCounter()
+    # Around the whole of `train`, so that work between batches or after the last one is counted like the rest.
+    with counter if budget.unit == "flop" else nullcontext():
         run = Run(
             device=job["device"],
             seed=job["seed"],
@@ -80,47 +82,19 @@ def train(job: dict[str, Any], began: float, send: Any) -> Any:
             sequence_length=job["sequence_length"],
             rows=rows,
             meter=Meter(budget, began),
-            count_flop=count_flop,
+            count_flop=lambda: counter.flop,
             send=send,
         )
         program = load_program(Path(job["program"]))
         if not callable(getattr(program, "train", None)):
             raise TypeError("the program defines no function `train`")
         model = program.train(run)
-        flop = count_flop()
     if not callable(model):
         raise TypeError(f"`train` returned {brief(model)}; it must return a callable: tokens (B, T) → logits")
     if isinstance(model, torch.nn.Module):
         model.eval()  # dropout and the like are for training
-    send({"event": "trained", "flop": flop})
+    send({"event": "trained", "flop": counter.flop})
     return model
-
-
-@contextmanager
-def flop_counter(enabled: bool) -> Iterator[Callable[[], int]]:
-    """Count the flop of every matmul and attention while the block runs; yields a function that says how many so far.
-
-    Around the whole of `train`, so that work done between batches or after the last one is counted like the rest.
-    """
-    if not enabled:
-        yield lambda: 0
-        return
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
-
-    def forward(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
-        return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
-
-    def backward(grad: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
-        return int(sdpa_backward_flop_count(grad, query, key, value))  # type: ignore[no-untyped-call]
-
-    aten = torch.ops.aten
-    on_cpu = {
-        aten._scaled_dot_product_flash_attention_for_cpu: forward,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
-    }
-    with FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
-        yield counter.get_total_flops
 
 
 def load_program(path: Path) -> types.ModuleType:
