@@ -21,8 +21,9 @@ lint: $(INSTALLED)
 	$(VENV)/bin/mypy
 
 $(INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV), once"
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(VENV)/bin/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 clean:

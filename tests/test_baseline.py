@@ -139,6 +139,7 @@ VERDICT = Verdict(
     program_sha="p" * 64,
     baseline_sha="b" * 64,
     key="key",
+    platform="platform",
     evidence="results/cpu/norms/rmsnorm-ppppppp",
     finished_at="2026-01-01T00:00:00+00:00",
     curve=[],
@@ -165,7 +166,7 @@ def test_verdicts_come_back_as_they_were_and_broken_evidence_is_passed_over(tmp_
     ledger.save(VERDICT)
     assert ledger.verdicts("cpu", "norms/rmsnorm") == [VERDICT]
     assert ledger.verdicts("cpu", "rmsnorm") == []
-    path = tmp_path / VERDICT.evidence / "verdict.json"
+    path = tmp_path / VERDICT.evidence / "verdict-key.json"
     for damage in ("", "{}", json.dumps({**json.loads(path.read_text()), "outcome": "wonderful"})):
         path.write_text(damage)
         assert ledger.verdicts("cpu", "norms/rmsnorm") == []

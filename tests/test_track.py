@@ -111,6 +111,8 @@ def test_options_lie_over_the_track(tmp_path: Path) -> None:
     track = read_track(write(tmp_path / "cpu", GOOD))
     changed = with_options(track, "20 steps", 1)
     assert (str(changed.budget), changed.seeds, changed.budget.limit) == ("20 steps", 1, 180)
+    assert changed.name == "cpu@20steps"  # its numbers do not compare with the track's
+    assert with_options(track, "3e12 flop", None).budget.limit == 360
     assert with_options(track, "500 s", None).budget.limit > 500
     with pytest.raises(BadInput, match="--ar-budget soon: must be a positive number"):
         with_options(track, "soon", None)
@@ -164,7 +166,7 @@ def test_work_after_the_last_step_is_charged() -> None:
         meter.step(1000, 0, step + 1.0)
     assert not meter.overspent()
     meter.finish(0, 61.0)
-    assert "spent 60 s of a budget of 30 s" in meter.overspent()
+    assert "spent 61 s of a budget of 30 s" in meter.overspent()
 
 
 def test_batches_end_nearest_to_the_budget() -> None:

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from pytest_autoresearch import BadInput
 from pytest_autoresearch.experiment import sha256
+from pytest_autoresearch.statements import unix
 from pytest_autoresearch.track import Track, digest
 
 
@@ -92,7 +93,7 @@ class Baseline:
         """The program to beat. An interrupted promotion is completed first. BadInput where there is none."""
         try:
             self.complete_promotion()
-            return self.path.read_text(encoding="utf-8")
+            return unix(self.path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"{self.path}: the baseline program cannot be read: {error}") from None
 
@@ -130,6 +131,8 @@ class Baseline:
                 files = json.loads(self._promotion_path.read_text(encoding="utf-8"))
             except FileNotFoundError:
                 return  # somebody else has just completed it
+            except ValueError as error:
+                raise BadInput(f"{self._promotion_path}: not a promotion ({error}); delete it") from None
             for name in ("train.py", "baseline.json"):
                 write_atomically(self.track.folder / name, files[name])
             self._promotion_path.unlink()

@@ -4,6 +4,7 @@ Reads one job from the socket, trains the program, then serves logits until the 
 is a JSON line; logits go into the buffer that the referee allocated. Imports nothing of the referee's.
 """
 
+import ctypes
 import json
 import mmap
 import os
@@ -15,16 +16,18 @@ import sys
 import time
 import traceback
 import types
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
+
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> None:
     began = time.monotonic()
     channel = socket.socket(fileno=int(sys.argv[1]))
     memory = mmap.mmap(int(sys.argv[2]), 0)
-    die_with_referee(channel)
+    under_watch(channel)
     lines = channel.makefile("r", encoding="utf-8")
 
     def send(message: dict[str, Any]) -> None:
@@ -40,20 +43,47 @@ def main() -> None:
         sys.exit(1)
 
 
-def die_with_referee(channel: socket.socket) -> None:
-    """Fork a watcher that kills this process group once the referee's end of the socket is gone.
+def under_watch(channel: socket.socket) -> None:
+    """Go on in a child process; this one watches it, and ends it and all its offspring when it is time.
 
-    A process of its own, because a thread would wait for a program that holds the interpreter lock.
+    That is when the referee's end of the socket is gone, however that came, or the child has ended. A process of its
+    own, because a thread would wait for a program that holds the interpreter lock. On Linux orphans come to the
+    watcher, also those that have left the process group.
     """
-    if not hasattr(os, "fork") or os.fork():
+    if not hasattr(os, "fork"):
+        return
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    child = os.fork()
+    if not child:
         return
     for stream in (0, 1, 2):  # the log ends with the candidate, not with its watcher
         os.close(stream)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    watcher = select.poll()
-    watcher.register(channel, 0)  # POLLHUP is always reported
-    watcher.poll()
-    os.killpg(0, signal.SIGKILL)
+    referee = select.poll()
+    referee.register(channel, 0)  # POLLHUP is always reported
+    status, ended = 0, 0
+    while not ended and not referee.poll(100):
+        ended, status = os.waitpid(child, os.WNOHANG)
+    while offspring := children():
+        for process in offspring:
+            with suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:  # end as the child did, so that the referee can say how
+        signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def children() -> list[int]:
+    """Process numbers of this process's children, where the system tells (Linux)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, IndexError, ValueError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.append(int(stat.parent.name))
+    return found
 
 
 def train(job: dict[str, Any], began: float, send: Any) -> Any:
@@ -102,7 +132,7 @@ def load_program(path: Path) -> types.ModuleType:
     module = types.ModuleType("program")
     module.__file__ = str(path)
     sys.modules["program"] = module
-    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
+    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     return module
 
 

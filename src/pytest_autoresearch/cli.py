@@ -2,14 +2,27 @@
 
 import argparse
 import configparser
+import os
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from pytest_autoresearch import BadInput
 from pytest_autoresearch.data.prepare import progress_bar
 from pytest_autoresearch.experiment import unified_diff
 from pytest_autoresearch.session import Options, Project, Session
+
+SETTINGS = (
+    ("pytest.toml", "pytest"),
+    (".pytest.toml", "pytest"),
+    ("pytest.ini", "pytest"),
+    (".pytest.ini", "pytest"),
+    ("pyproject.toml", "tool/pytest/ini_options", "tool/pytest"),
+    ("tox.ini", "pytest"),
+    ("setup.cfg", "tool:pytest"),
+)
+"""Where pytest keeps its settings: file and sections, in its own order."""
 
 TEMPLATE = '''"""{title}: one line that says what changes and why it should help."""
 
@@ -36,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         commands.add_parser(name, help=what).add_argument("name", help="experiment, such as rmsnorm")
     options = parser.parse_args(arguments)
     try:
-        session = Session(find_project(Path.cwd()), Options(track=options.track))
+        project, settings = find_project(Path.cwd())
+        session = Session(project, Options(track=options.track or settings.get("autoresearch_track") or None))
         match options.command:
             case "prepare":
                 prepare(session)
@@ -91,47 +105,47 @@ def find(project: Project, name: str) -> Path:
 
 def experiment_path(project: Project, name: str) -> Path:
     """`rmsnorm`, `rmsnorm.py` and `experiments/rmsnorm.py` are all the same experiment."""
-    given = (Path.cwd() / name).resolve()
-    if project.experiments.resolve() in given.parents and given.is_file():
+    given = Path(os.path.abspath(name))
+    if project.experiments in given.parents and given.is_file():
         return given
     path = project.experiments / (name.removesuffix(".py") + ".py")
-    if project.experiments.resolve() not in path.resolve().parents or path.stem.startswith("_"):
+    if project.experiments not in Path(os.path.abspath(path)).parents or path.name[0] == "_" or path.stem == "conftest":
         raise BadInput(f"{path}: not a name of an experiment; it must lie in {project.experiments}")
     return path
 
 
-def find_project(start: Path) -> Project:
-    """The project around a folder: the nearest one upwards with pytest's settings or a baseline, as pytest finds it."""
+def find_project(start: Path) -> tuple[Project, dict[str, str]]:
+    """The project around a folder, the nearest one upwards with pytest's settings or a baseline; and those settings."""
     for folder in (start, *start.parents):
         settings = read_settings(folder)
         if settings is not None or (folder / "baseline").is_dir():
             settings = settings or {}
-            return Project(
-                folder,
-                folder / settings.get("autoresearch_experiments", "experiments"),
-                folder / settings.get("autoresearch_baseline", "baseline"),
-            )
+            experiments = folder / settings.get("autoresearch_experiments", "experiments")
+            return Project(folder, experiments, folder / settings.get("autoresearch_baseline", "baseline")), settings
     raise BadInput(f"{start}: no project here or above: neither pytest's settings nor a folder `baseline`")
 
 
 def read_settings(folder: Path) -> dict[str, str] | None:
-    """pytest's own settings in a folder, from whichever file holds them; None where there are none."""
-    try:
-        document = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
-        settings = document.get("tool", {}).get("pytest", {}).get("ini_options")
-        if settings is not None:
-            return {key: str(value) for key, value in settings.items()}
-    except (OSError, ValueError):
-        pass
-    for name, section in (("pytest.ini", "pytest"), ("tox.ini", "pytest"), ("setup.cfg", "tool:pytest")):
-        parser = configparser.ConfigParser(interpolation=None)
+    """pytest's own settings in a folder, from the first of its files that has them; None where there are none."""
+    for name, *sections in SETTINGS:
         try:
-            parser.read(folder / name, encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError):
+            text = (folder / name).read_text(encoding="utf-8")
+            document = tomllib.loads(text) if name.endswith(".toml") else read_ini(text)
+        except (OSError, ValueError, configparser.Error):
             continue
-        if parser.has_section(section):
-            return dict(parser[section])
+        for section in sections:
+            settings: Any = document
+            for key in section.split("/"):
+                settings = settings.get(key) if isinstance(settings, dict) else None
+            if isinstance(settings, dict):
+                return {key: str(value) for key, value in settings.items()}
     return None
+
+
+def read_ini(text: str) -> dict[str, dict[str, str]]:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(text)
+    return {section: dict(parser[section]) for section in parser.sections()}
 
 
 if __name__ == "__main__":

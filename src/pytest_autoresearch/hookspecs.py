@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 def pytest_autoresearch_verdict(config: pytest.Config, verdict: "Verdict") -> None:
     """Called once for each verdict, replayed ones too; under xdist on the controller.
 
-    For example, to be told of a gain the moment it is there::
+    For example, to be told of a gain the moment it is there (an `optionalhook`, lest `-p no:autoresearch` complain)::
 
+        @pytest.hookimpl(optionalhook=True)
         def pytest_autoresearch_verdict(config, verdict):
             if verdict.outcome == "kept" and not verdict.recorded:
                 notify(f"{verdict.experiment}: {verdict.val_bpb:.4f} ({verdict.delta:+.4f})")
@@ -27,6 +28,7 @@ def pytest_autoresearch_promoted(config: pytest.Config, promotion: "Promotion") 
 
     For example, to commit it::
 
+        @pytest.hookimpl(optionalhook=True)
         def pytest_autoresearch_promoted(config, promotion):
             message = f"{promotion.verdict.experiment}: {promotion.before:.4f} → {promotion.after:.4f}"
             subprocess.run(["git", "commit", "-m", message, "--", promotion.path.parent])

@@ -1,5 +1,6 @@
 """`results.tsv`, one line per verdict, and `results/`, the evidence: what every run trained, printed and scored."""
 
+import glob
 import json
 import subprocess
 from dataclasses import asdict, dataclass, field, replace
@@ -38,9 +39,9 @@ COLUMNS = [
 class Verdict:
     """What an experiment earned, with all that a later session needs to replay or promote it.
 
-    `key` names what the verdict is a function of; `detail` may hold a candidate's traceback; `provisional` is one that
-    asked less than the track does; `status` is its word in the ledger ("" until it has a line there); `recorded` means
-    that it was replayed.
+    `key` names what the verdict is a function of, and `platform` the part of it that is the fingerprint; `detail` may
+    hold a candidate's traceback; `provisional` is one that asked less than the track does; `status` is its word in the
+    ledger ("" until it has a line there); `recorded` means that it was replayed.
     """
 
     experiment: str
@@ -52,6 +53,7 @@ class Verdict:
     program_sha: str
     baseline_sha: str
     key: str
+    platform: str
     evidence: str
     finished_at: str
     detail: str = ""
@@ -90,7 +92,7 @@ class Verdict:
             words.append(f"{self.val_bpb:.4f}")
         if self.delta is not None:
             words.append(f"({self.delta:+.4f}" + (f", p {self.p_value:.2g})" if self.p_value is not None else ")"))
-        if self.outcome not in (Outcome.KEPT,):
+        if self.outcome is not Outcome.KEPT:
             words.append(self.reason)
         return " ".join(words)
 
@@ -111,15 +113,14 @@ class Ledger:
         """Keep a verdict beside its evidence."""
         folder = self.folder.parent / verdict.evidence
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(
-            folder / "verdict.json", json.dumps(replace(verdict, recorded=False).as_dict(), indent=1) + "\n"
-        )
+        text = json.dumps(replace(verdict, recorded=False).as_dict(), indent=1) + "\n"
+        write_atomically(folder / f"verdict-{verdict.key}.json", text)
 
     def verdicts(self, track: str, experiment: str) -> list[Verdict]:
         """Every verdict on an experiment that is still in the evidence folder, oldest first."""
         found = []
         parent = (self.folder / track / experiment).parent
-        for path in parent.glob(f"{Path(experiment).name}-???????/verdict.json"):
+        for path in parent.glob(f"{glob.escape(Path(experiment).name)}-???????/verdict-*.json"):
             try:
                 verdict = Verdict.from_dict(json.loads(path.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError, KeyError):
@@ -193,7 +194,8 @@ class Ledger:
         return [dict(zip(names, [*line.split("\t"), *[""] * len(names)], strict=False)) for line in lines]
 
     def _append(self, row: dict[str, str]) -> None:
-        cells = ["".join(" " if c in "\t\r\n" else c for c in row.get(name, "")) for name in COLUMNS]
+        plain = str.maketrans('\t\r\n"', "   '")  # readers of tables take a quotation mark for the start of a cell
+        cells = [row.get(name, "").translate(plain) for name in COLUMNS]
         if not self.path.exists() or not self.path.stat().st_size:
             write_atomically(self.path, "\t".join(COLUMNS) + "\n")
         with self.path.open("ab") as file:

@@ -91,13 +91,20 @@ def pytest_collect_file(
 ) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
     """Claim the experiments: pytest's own collector would import one that is named on the command line."""
     collectors = yield
-    if is_experiment(file_path, experiments_folder(parent.config)):
+    if is_experiment(file_path, parent.config):
         return [ExperimentFile.from_parent(parent, path=file_path)]
     return collectors
 
 
-def is_experiment(path: Path, folder: Path) -> bool:
-    return path.suffix == ".py" and path.name != "conftest.py" and path.name[0] != "_" and folder in path.parents
+def is_experiment(path: Path, config: pytest.Config) -> bool:
+    """Whether a file is ours. In a project without tracks only an overlay is: there `experiments` may mean anything."""
+    if path.suffix != ".py" or path.name == "conftest.py" or path.name[0] == "_":
+        return False
+    if experiments_folder(config) not in path.parents:
+        return False
+    if (config.rootpath / str(config.getini("autoresearch_baseline"))).is_dir():
+        return True
+    return b"from baseline import *" in path.read_bytes()
 
 
 class ExperimentFile(pytest.File):
@@ -118,6 +125,7 @@ class ExperimentItem(pytest.Item):
         self.verdict: Verdict | None = None
         self.problem: BadInput | None = None
         self.not_judged: str | None = None
+        self.warnings: list[str] = []
 
     def setup(self) -> None:
         """Fail where nothing can be judged: no baseline, a bad track, no data."""
@@ -136,14 +144,16 @@ class ExperimentItem(pytest.Item):
         except NotJudged as reason:
             self.not_judged = ("UNCHANGED: " if reason.unchanged else "SKIPPED: ") + str(reason)
             pytest.skip(str(reason))
+        except BadInput as error:
+            pytest.fail(str(error), pytrace=False)
         except OSError as error:
             pytest.fail(f"{error.filename or self.path}: {error.strerror or error}", pytrace=False)
         verdict = self.verdict
-        self.user_properties += [
-            ("verdict", str(verdict.outcome)),
-            ("val_bpb", verdict.val_bpb),
-            ("delta", verdict.delta),
-        ]
+        numbers = {"val_bpb": verdict.val_bpb, "delta": verdict.delta}
+        self.user_properties.append(("verdict", str(verdict.outcome)))
+        self.user_properties += [(name, number) for name, number in numbers.items() if number is not None]
+        for warning in self.warnings:
+            self.warn(pytest.PytestWarning(warning))
         if verdict.outcome is not Outcome.KEPT:
             pytest.fail(failure_message(verdict), pytrace=False)
 
@@ -152,8 +162,7 @@ class ExperimentItem(pytest.Item):
             experiment = session.read(self.path)
         except BadInput as error:
             return session.broken(self.path, error)
-        for warning in session.warnings(experiment):
-            self.warn(pytest.PytestWarning(warning))
+        self.warnings = session.warnings(experiment)
         return session.judge(experiment, lambda seconds: watchdog(self, seconds), terminal_of(self.config))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
@@ -167,6 +176,12 @@ class ExperimentItem(pytest.Item):
 def pytest_runtest_protocol(item: pytest.Item) -> None:
     """Before the first experiment that has to train: prepare the data and record the baseline."""
     if not isinstance(item, ExperimentItem):
+        return
+    if hasattr(item.config, "workerinput"):
+        from pytest_autoresearch.process import die_with_parent
+
+        die_with_parent()
+    if item.config.option.setupplan or item.config.option.setuponly:
         return
     session = session_of(item.config)
     try:
@@ -265,6 +280,8 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
     writer = config.get_terminal_writer()
     room = max(40, writer.fullwidth - writer.width_of_current_line - len(" [100%]") - 2)
     line = line if len(line) <= room or config.get_verbosity() > 0 else line[: room - 1] + "…"
+    if hasattr(report, "node"):  # xdist names no files as it goes
+        return category, letter if config.get_verbosity() < 0 else f"\n{report.nodeid} {line}", line
     return category, letter if config.get_verbosity() < 0 else line, line
 
 
@@ -285,7 +302,7 @@ class Controller:
         if SESSION not in self.config.stash:
             return
         session = session_of(self.config)
-        session.finish(promote=exitstatus != pytest.ExitCode.INTERRUPTED)
+        session.finish(promote=exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED))
         if session.promotion:
             self.config.hook.pytest_autoresearch_promoted(config=self.config, promotion=session.promotion)
 

@@ -10,14 +10,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pytest_autoresearch.track import threads
 
 LOG_BYTES = 1 << 20  # of what a candidate prints, this much of its beginning and of its end is kept
+PR_SET_PDEATHSIG = 1
 TICK = 0.1  # seconds between two looks at a silent candidate
 ENVIRONMENT = {"GOMP_SPINCOUNT": "2000"}
 """What a user's own settings override. Threads that spin for long while they wait for each other make a run ten times
@@ -40,16 +41,16 @@ class Candidate:
         self._lines: list[bytes] = []
         self._partial = b""
         self._log = _Log(folder / "log.txt")
-        file = tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)  # noqa: SIM115
-        file.truncate(buffer_size)
+        file = _shared_file(buffer_size)
         self.memory = mmap.mmap(file.fileno(), buffer_size)
         self._channel, theirs = socket.socketpair()
-        self._adopter = _Adopter()
         with file, theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "pytest_autoresearch.candidate", str(theirs.fileno()), str(file.fileno())],
                 cwd=folder,
-                env=ENVIRONMENT | os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(threads())},
+                env=ENVIRONMENT
+                | os.environ
+                | {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": str(threads())},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -82,7 +83,7 @@ class Candidate:
         line = self._lines.pop(0)
         try:
             message = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
             raise Forged(f"wrote to the referee's socket: {line[:80]!r}")
@@ -108,9 +109,11 @@ class Candidate:
             self._selector.unregister(self._output)
 
     def note_memory(self) -> None:
-        """Peak memory (bytes) so far, as the kernel counted it."""
+        """Peak memory (bytes) so far of the program's process, the watcher's child, as the kernel counted it."""
+        watcher = self._process.pid
         try:
-            status = Path(f"/proc/{self._process.pid}/status").read_text()
+            children = Path(f"/proc/{watcher}/task/{watcher}/children").read_text().split()
+            status = Path(f"/proc/{children[0]}/status").read_text()
             peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
         except (OSError, IndexError, ValueError):
             return
@@ -124,16 +127,17 @@ class Candidate:
         return f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
 
     def __exit__(self, *exception: object) -> None:
-        """End the whole process group, and whatever left it, and close the log."""
+        """Hang up, upon which the watcher ends whatever the run has started; see that it did, and close the log."""
         self.note_memory()
-        with suppress(OSError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._adopter.kill_orphans()
-        while data := self._output.read(1 << 16):  # its last words, until there are none (None: others hold the pipe)
-            self._log.write(data)
         self._selector.close()
         self._channel.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=2)
+        with suppress(OSError):  # the watcher itself may have been killed
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        while data := self._output.read(1 << 16):  # its last words, until there are none (None: others hold the pipe)
+            self._log.write(data)
         self._output.close()
         self._log.close()
 
@@ -168,38 +172,19 @@ class _Log:
         self._file.close()
 
 
-class _Adopter:
-    """Makes this process the parent of a run's orphans (Linux), so that one that left its process group is found."""
+def _shared_file(size: int) -> IO[bytes]:
+    """An unnamed file with room for `size` bytes, in memory where that has room for it."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # a container's /dev/shm may be small: then a write would kill the writer
+            file = tempfile.TemporaryFile(dir="/dev/shm")  # noqa: SIM115
+            os.posix_fallocate(file.fileno(), 0, size)
+            return file
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    file.truncate(size)
+    return file
 
-    PR_SET_CHILD_SUBREAPER = 36
 
-    def __init__(self) -> None:
-        self._set(1)
-        self._before = set(self._children())
-
-    def kill_orphans(self) -> None:
-        """Kill every child that came meanwhile and is of another session than ours; theirs come to us in turn."""
-        while orphans := [pid for pid in self._children() if pid not in self._before]:
-            for pid in orphans:
-                try:
-                    if os.getsid(pid) == os.getsid(0):
-                        self._before.add(pid)  # a child of pytest itself
-                        continue
-                    os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
-                except OSError:
-                    self._before.add(pid)
-        self._set(0)
-
-    def _set(self, value: int) -> None:
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(self.PR_SET_CHILD_SUBREAPER, value, 0, 0, 0)
-
-    def _children(self) -> Iterator[int]:
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            except (OSError, IndexError, ValueError):
-                continue
-            if parent == os.getpid():
-                yield int(stat.parent.name)
+def die_with_parent() -> None:
+    """Have this process killed when its parent ends (Linux): a worker of xdist would linger, and its run with it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

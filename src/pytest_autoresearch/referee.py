@@ -66,7 +66,8 @@ class Result:
     memory_gb: float = 0.0
     curve: list[float | None] = field(default_factory=list)
     """Mean training loss (nats per token) in each hundredth of the budget."""
-    scalars: dict[str, float] = field(default_factory=dict)
+    scalars: dict[str, float | None] = field(default_factory=dict)
+    """The last value of each other figure that the program logged; None where that was NaN or infinite."""
 
 
 class Failed(Exception):
@@ -120,7 +121,7 @@ class _Referee:
         self.stage = "starting"
         self.loss = math.nan
         self.losses: list[list[float]] = [[] for _ in range(CURVE_POINTS)]
-        self.scalars: dict[str, float] = {}
+        self.scalars: dict[str, float | None] = {}
         self.trained = False
 
     def train(self, candidate: Candidate) -> None:
@@ -136,7 +137,6 @@ class _Referee:
                 "rows": str(data.train_path),
                 "sequence_length": track.sequence_length,
                 "vocab_size": track.vocab_size,
-                "eval_rows": track.batch_size,
             }
         )
         while not self.trained:
@@ -144,7 +144,7 @@ class _Referee:
             now = time.monotonic()
             try:
                 self.take(message, now)
-            except (KeyError, TypeError, ValueError, AttributeError):
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
                 raise Failed(Outcome.DISQUALIFIED, f"sent an unreadable message: {str(message)[:80]}") from None
         if reason := self.meter.overspent():
             raise Failed(Outcome.DISQUALIFIED, reason)
@@ -156,14 +156,18 @@ class _Referee:
                 self.meter.start(now)
                 self.stage = "training"
             case "step":
-                self.meter.step(int(message["tokens"]), int(message["flop"]), now)
+                tokens, flop = int(message["tokens"]), int(message["flop"])
+                if tokens < 1 or flop < self.meter.flop:
+                    raise ValueError(message)
+                self.meter.step(tokens, flop, now)
             case "log":
                 self.loss = float(message["loss"])
                 if not math.isfinite(self.loss):
                     raise Failed(Outcome.DIVERGED, f"loss is {self.loss} in step {self.meter.steps + 1}")
                 bucket = min(CURVE_POINTS - 1, int(self.meter.progress * CURVE_POINTS))
                 self.losses[bucket].append(self.loss)
-                self.scalars = {str(name): float(value) for name, value in message["scalars"].items()}
+                scalars = {str(name): float(value) for name, value in message["scalars"].items()}
+                self.scalars = {name: _finite(value) for name, value in scalars.items()}
             case "trained":
                 self.meter.finish(int(message["flop"]), now)
                 self.trained = True
@@ -239,16 +243,26 @@ class _Referee:
             training_seconds=round(self.meter.training_seconds, 3),
             seconds=round(time.monotonic() - self.began, 3),
             memory_gb=round(candidate.peak_memory / 1e9, 3),
-            curve=[sum(losses) / len(losses) if losses else None for losses in self.losses],
+            curve=[_finite(sum(losses) / len(losses)) if losses else None for losses in self.losses],
             scalars=self.scalars,
         )
 
 
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON has no other numbers
+
+
 def _crash(message: dict[str, Any]) -> Failed:
     """The verdict on an exception in the program."""
-    error, kind = str(message.get("error", "")), str(message.get("kind", ""))
+    error, kind = printable(message.get("error", ""), 300), str(message.get("kind", ""))
     if kind == "Diverged":
         return Failed(Outcome.DIVERGED, error)
     if kind in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in error:
         error = f"out of memory: lower the batch size or the model ({error})"
-    return Failed(Outcome.CRASHED, error, str(message.get("traceback", "")))
+    return Failed(Outcome.CRASHED, error, printable(message.get("traceback", ""), 10_000))
+
+
+def printable(text: object, length: int) -> str:
+    """What a candidate said, short enough to show, and without what no file or terminal takes."""
+    words = str(text).encode(errors="replace").decode()
+    return words if len(words) <= length else f"{words[:length]} …"

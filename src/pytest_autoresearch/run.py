@@ -83,19 +83,22 @@ class Run:
         Rows of the track's length begin with a document; any other length is cut from the stream of rows in order.
         Every epoch is a new permutation. A program may call this more than once: the budget goes on.
         """
-        length = sequence_length or self._sequence_length
+        length = self._sequence_length if sequence_length is None else sequence_length
         windows = self._windows(length)
-        if not isinstance(batch_size, int) or batch_size < 1:
+        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1")
+        batch_size, length = int(batch_size), int(length)
         indices = self._shuffled(len(windows), batch_size)
         self._meter.start(time.monotonic())
         self._send({"event": "start"})
         while self._meter.allows_step():
             batch = torch.from_numpy(windows[next(indices)].astype(np.int64)).to(self._device)
-            yield batch[:, :-1], batch[:, 1:]
-            flop = self._count_flop()
-            self._meter.step(batch_size * length, flop, time.monotonic())
-            self._send({"event": "step", "tokens": batch_size * length, "flop": flop})
+            try:
+                yield batch[:, :-1], batch[:, 1:]
+            finally:  # a loop that is left early has had its last batch, too
+                flop = self._count_flop()
+                self._meter.step(batch_size * length, flop, time.monotonic())
+                self._send({"event": "step", "tokens": batch_size * length, "flop": flop})
 
     def log(self, loss: Tensor | float, **scalars: Tensor | float) -> None:
         """Report the loss (nats per token) of the current step, and any other figures by name.
@@ -112,7 +115,7 @@ class Run:
         if length == self._sequence_length:
             return self._rows
         stream = self._rows.reshape(-1)
-        if not isinstance(length, int) or not 1 <= length < len(stream):
+        if not isinstance(length, int | np.integer) or not 1 <= length < len(stream):
             raise ValueError(f"sequence_length is {length!r}; it must be a whole number from 1 to {len(stream) - 1}")
         return np.lib.stride_tricks.sliding_window_view(stream, length + 1)[::length]
 

@@ -1,6 +1,7 @@
 """One session: what the hooks delegate to. Chooses the track, records the baseline, judges, logs and promotes."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -68,7 +69,7 @@ class Spectators(Protocol):
     def preparing(self) -> AbstractContextManager[Callable[[str, float], None]]:
         """What to call with the progress (stage, 0 to 1) of preparing the data."""
 
-    def recorded(self, path: Path, record: Record) -> None:
+    def recorded(self, record: Record) -> None:
         """The baseline has been recorded."""
 
 
@@ -104,6 +105,7 @@ class Session:
         self.finished = False
         self.data: Prepared
         self._ready = False
+        self._began = now()
         self.problem: str | None = None
         """Why nothing can be judged in this session, once that is known."""
 
@@ -185,12 +187,11 @@ class Session:
 
     def _record_baseline(self, watchdog: "Watchdog", spectators: Spectators) -> None:
         """Train the baseline with every seed that its record lacks."""
-        began = now()
         with self.baseline.lock():  # of two sessions the second waits here, and then finds the record
             if self.baseline.source() != self.baseline_source:
                 raise BadInput(f"{self.baseline.path}: another session has changed it meanwhile; start again")
             record = self.stored_record()
-            if self.options.record and record.recorded_at < began:
+            if self.options.record and record.recorded_at < self._began:
                 record = Record(record.program_sha, record.fingerprint)
             seeds = range(len(record.scores), self.track.seeds)
             if not seeds:
@@ -215,7 +216,7 @@ class Session:
                 recorded_at=now(),
             )
             self.baseline.write_record(record)
-        spectators.recorded(self.baseline.path, record)
+        spectators.recorded(record)
 
     # -- judging --
 
@@ -233,7 +234,7 @@ class Session:
         except BadInput:
             return False
         try:
-            return self.look_up(experiment) is None
+            return self.look_up(experiment) is None or self.options.record
         except NotJudged:
             return False
 
@@ -246,8 +247,8 @@ class Session:
 
     def look_up(self, experiment: Experiment) -> Verdict | None:
         """The recorded verdict, or None when the experiment has to run. NotJudged when it has not."""
-        if experiment.track not in (None, self.track.name):
-            raise NotJudged(f"only for track {experiment.track}; this is {self.track.name}")
+        if experiment.track not in (None, self.track.folder.name):
+            raise NotJudged(f"only for track {experiment.track}; this is {self.track.folder.name}")
         program = self.program(experiment)
         if same_program(self.baseline_source, program.source):
             raise NotJudged("the program equals the baseline", unchanged=True)
@@ -258,16 +259,27 @@ class Session:
         for verdict in reversed(known):
             if verdict.key == key:
                 return replace(verdict, recorded=True)
-        earlier = [verdict for verdict in known if verdict.experiment_sha == experiment.sha and not verdict.provisional]
-        if earlier and not self.options.retest and earlier[-1].status != "pass":
+        earlier = [
+            verdict
+            for verdict in known
+            if verdict.experiment_sha == experiment.sha
+            and verdict.baseline_sha != sha256(self.baseline_source)
+            and verdict.platform == digest(self.fingerprint)
+            and not verdict.provisional
+        ]
+        if earlier and not self.options.retest:
             last = earlier[-1]
-            word = "kept and promoted" if last.status == "keep" else str(last.outcome)
-            raise NotJudged(f"{word} against an earlier baseline, {last.baseline_sha[:7]} (--ar-retest judges it anew)")
+            if last.status == "keep" or last.outcome is not Outcome.KEPT:
+                word = "kept and promoted" if last.status == "keep" else str(last.outcome)
+                why = f"{word} against an earlier baseline, {last.baseline_sha[:7]} (--ar-retest judges it anew)"
+                raise NotJudged(why)
         return None
 
     def key(self, program: Program) -> str:
         """All that a verdict is a function of."""
-        return digest([program.sha, sha256(self.baseline_source), self.fingerprint, self.track.seeds, self.track.alpha])
+        track = self.track
+        setting = [self.fingerprint, track.budget.limit, track.batch_size, track.seeds, track.alpha]
+        return digest([program.sha, sha256(self.baseline_source), setting])
 
     def judge(self, experiment: Experiment, watchdog: "Watchdog", spectators: Spectators) -> Verdict:
         """Train the experiment's program seed by seed until the verdict is clear; saved beside its evidence."""
@@ -283,7 +295,11 @@ class Session:
     def _judge(
         self, experiment: Experiment, program: Program, folder: Path, watchdog: "Watchdog", spectators: Spectators
     ) -> Verdict:
+        self.make_ready(watchdog, spectators)
         record = self.record
+        if folder.exists():  # of an earlier judgement, with more seeds perhaps
+            for old in folder.glob("seed-*"):
+                shutil.rmtree(old)
         results: list[Result] = []
         while True:
             scores = [result.val_bpb for result in results if result.val_bpb is not None]
@@ -312,6 +328,7 @@ class Session:
             program_sha=program.sha,
             baseline_sha=record.program_sha,
             key=self.key(program),
+            platform=digest(self.fingerprint),
             evidence=self.relative(folder),
             finished_at=now(),
             curve=mean_curve([result.curve for result in results]),
@@ -357,6 +374,7 @@ class Session:
             program_sha=sha,
             baseline_sha=sha256(self.baseline_source),
             key=key,
+            platform="",
             evidence=self.relative(self.ledger.evidence(self.track.name, name, sha)),
             finished_at=now(),
         )
@@ -365,7 +383,7 @@ class Session:
 
     def relative(self, path: Path) -> str:
         """A path as seen from the project."""
-        return path.relative_to(self.project.root).as_posix()
+        return Path(os.path.relpath(path, self.project.root)).as_posix()
 
     def shorten(self, error: BadInput) -> str:
         """An error's line with paths as seen from the project."""

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_autoresearch import BadInput
@@ -99,7 +98,7 @@ class Terminal:
 
             yield show
 
-    def recorded(self, path: Path, record: Record) -> None:
+    def recorded(self, record: Record) -> None:
         scores = " ".join(f"{score:.4f}" for score in record.scores)
         self._say(
             f"autoresearch: baseline recorded: val_bpb {record.val_bpb:.4f} ({scores}), {record.seconds:.0f} s a run"
@@ -183,10 +182,12 @@ def header(session: "Session") -> list[str]:
         return [f"autoresearch: {session.shorten(error)}"]
     known = session.fingerprint
     lines = [
-        f"autoresearch: track {track.name} on {known['device']} ({known['threads']} threads), "
+        f"autoresearch: track {track.name} on {known['device'].partition(': ')[2]} ({known['threads']} threads), "
         f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}"
     ]
-    if session.options.record or len(record.scores) < track.seeds:
+    if session.options.record:
+        lines.append(f"autoresearch: {session.relative(track.program_path)} is recorded anew first")
+    elif len(record.scores) < track.seeds:
         lines.append(
             f"autoresearch: no record for this platform: {session.relative(track.program_path)} is recorded first"
         )

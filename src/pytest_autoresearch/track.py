@@ -7,11 +7,10 @@ import os
 import platform
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from pytest_autoresearch import BadInput
@@ -19,7 +18,7 @@ from pytest_autoresearch import BadInput
 SCORING_VERSION = 1
 """Raised only when the same program would get another score; part of every fingerprint."""
 
-UNITS = {"s": 1.0, "flop": 1.0, "steps": 1.0, "tokens": 1.0}
+UNITS = ("s", "flop", "steps", "tokens")
 DEVICES = ("cpu", "cuda", "mps")
 
 
@@ -61,6 +60,7 @@ class Meter:
         self._warm_up: list[tuple[float, int]] = []  # (seconds, tokens) of each of the first steps
         self._steady_seconds = 0.0
         self._steady_tokens = 0
+        self._afterwards = 0.0  # seconds from the last step to the end of `train`
         self._last_cost = 0.0
 
     def start(self, now: float) -> None:
@@ -73,8 +73,8 @@ class Meter:
         """A step over `tokens` tokens has ended, `flop` in total having been counted so far."""
         before = self.spent
         self.start(now)
-        seconds = now - (self._last or now)
-        self._last = now
+        assert self._last is not None
+        seconds, self._last = now - self._last, now
         self.steps += 1
         self.tokens += tokens
         self.flop = flop
@@ -89,7 +89,7 @@ class Meter:
         """`train` has returned: what it did after its last step counts like any other work."""
         self.flop = flop
         if self._last is not None:
-            self._steady_seconds += now - self._last
+            self._afterwards += now - self._last
             self._last = now
 
     @property
@@ -105,19 +105,19 @@ class Meter:
                 return self.flop
         charged = sum(min(seconds, tokens * self._seconds_per_token) for seconds, tokens in self._warm_up)
         free = self._startup + sum(seconds for seconds, _ in self._warm_up) - charged
-        return self._steady_seconds + charged + max(0.0, free - self.budget.startup)
+        return self._steady_seconds + self._afterwards + charged + max(0.0, free - self.budget.startup)
 
     @property
     def _seconds_per_token(self) -> float:
+        """The later steady rate; before there is one, the fastest step so far, for only the first ones compile."""
         if self._steady_tokens:
             return self._steady_seconds / self._steady_tokens
-        rates = [seconds / tokens for seconds, tokens in self._warm_up[1:]]
-        return median(rates) if rates else 0.0
+        return min((seconds / tokens for seconds, tokens in self._warm_up), default=0.0)
 
     @property
     def training_seconds(self) -> float:
         """Wall clock from the first batch on."""
-        return self._steady_seconds + sum(seconds for seconds, _ in self._warm_up)
+        return self._steady_seconds + self._afterwards + sum(seconds for seconds, _ in self._warm_up)
 
     @property
     def progress(self) -> float:
@@ -125,16 +125,19 @@ class Meter:
         return min(1.0, self.spent / self.budget.amount)
 
     def allows_step(self) -> bool:
-        """Whether another step like the last one ends nearer to the budget than stopping here does."""
-        return self.spent + self._last_cost / 2 <= self.budget.amount and self.spent < self.budget.amount
+        """Whether another step like the last one ends nearer to the budget than stopping here does, and is allowed."""
+        spent, cost = self.spent, self._last_cost
+        return spent < self.budget.amount and spent + cost / 2 <= self.budget.amount and spent + cost <= self._allowed
+
+    @property
+    def _allowed(self) -> float:
+        """What may be spent at most: a tenth more than the budget, for steps do not end on it to the dot."""
+        return self.budget.amount * (1.0 if self.budget.unit == "steps" else 1.1)
 
     def overspent(self) -> str:
-        """Why the run spent more than its budget allows, or nothing. A step may overshoot by half of itself, so
-        steps that cost over a fifth of the budget are what breaks this rule."""
-        allowed = self.budget.amount * (1 if self.budget.unit == "steps" else 1.1)
-        if self.budget.unit == "s":
-            allowed += 1.0  # a machine's hiccup in the last step
-        if self.spent <= allowed:
+        """Why the run spent more than its budget allows, or nothing."""
+        hiccup = 1.0 if self.budget.unit == "s" else 0.0  # seconds that a busy machine may take in the last step
+        if self.spent <= self._allowed + hiccup:
             return ""
         return f"spent {self.spent:.4g} {self.budget.unit} of a budget of {self.budget}, in {self.steps} steps"
 
@@ -164,7 +167,7 @@ class Track:
 # -- values --
 
 
-def parse_amount(text: object, units: Mapping[str, object] = UNITS) -> tuple[float, str]:
+def parse_amount(text: object, units: Sequence[str] = UNITS) -> tuple[float, str]:
     """`"1.5e12 flop"` → `(1.5e12, "flop")`. ValueError says what is allowed."""
     allowed = "a positive number and a unit, as in " + " or ".join(f'"5 {unit}"' for unit in units)
     match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*", text) if isinstance(text, str) else None
@@ -204,7 +207,7 @@ def _probability(value: object) -> float:
 
 
 def _seconds(value: object) -> float:
-    return parse_amount(value, {"s": 1.0})[0]
+    return parse_amount(value, ["s"])[0]
 
 
 # The whole vocabulary of track.toml: (section, key) → how its value is read.
@@ -312,8 +315,14 @@ def with_options(track: Track, budget: str | None, seeds: int | None) -> Track:
     """The track with `--ar-budget` and `--ar-seeds` laid over it. BadInput says what is allowed."""
     if budget:
         amount, unit = _option("--ar-budget", budget, parse_amount)
-        limit = max(track.budget.limit, 2 * amount) if unit == "s" else track.budget.limit
-        track = replace(track, budget=replace(track.budget, amount=amount, unit=unit, limit=limit))
+        limit = track.budget.limit
+        if unit == track.budget.unit:
+            limit *= max(1.0, amount / track.budget.amount)
+        elif unit == "s":
+            limit = max(limit, track.budget.startup + 2 * amount)
+        other = replace(track.budget, amount=amount, unit=unit, limit=limit)
+        if (amount, unit) != (track.budget.amount, track.budget.unit):  # numbers of its own, so a name of its own
+            track = replace(track, name=f"{track.name}@{amount:g}{unit}", budget=other)
     if seeds is not None:
         track = replace(track, seeds=_option("--ar-seeds", seeds, _whole))
     return track
@@ -331,12 +340,13 @@ def _option(name: str, value: object, read: Callable[[object], Any]) -> Any:
 
 def fingerprint(track: Track, data_key: str) -> dict[str, str]:
     """All that a score depends on besides the program and the seed; scores compare only where this is equal."""
+    startup = f" after {track.budget.startup:g} s" if track.budget.unit == "s" else ""
     return {
-        "device": _device_name(track.device),
+        "device": f"{track.device}: {_device_name(track.device)}",
         "threads": str(threads()),
         "torch": version("torch"),
         "data": data_key,
-        "budget": str(track.budget),
+        "budget": f"{track.budget.amount!r} {track.budget.unit}" + startup,
         "scoring": str(SCORING_VERSION),
     }
 

@@ -61,7 +61,8 @@ def paired_p_value(differences: Sequence[float], prior_variance: float) -> float
     """One-sided p of "no better than the baseline" for n paired differences.
 
     The variance is pooled from the n − 1 degrees of freedom of the differences and as many of the prior: the
-    baseline's own variance over seeds, which paired differences stay below.
+    baseline's own variance over seeds. Paired differences stay below it where more than half of the luck of a seed is
+    shared, as with a common order of the data; where nothing is shared, p is too small by about a half.
     """
     n = len(differences)
     delta = fmean(differences)

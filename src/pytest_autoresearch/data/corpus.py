@@ -97,7 +97,7 @@ def open_corpus(name: str, root: Path) -> Corpus:
         folder = Path(sysconfig.get_path("stdlib"))
         files = _files_under(folder, {".py"}, lambda part: part in _NOT_STDLIB)
     else:
-        folder = root / Path(name).expanduser()
+        folder = root / Path(os.path.expanduser(name))
         if not folder.exists():
             raise BadInput(f"{folder}: no such file or folder; corpus must be 'stdlib' or a path")
         if folder.is_file():
