@@ -16,7 +16,8 @@ import sys
 import time
 import traceback
 import types
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,6 @@ def train(job: dict[str, Any], began: float, send: Any) -> Any:
     import numpy as np
     import torch
 
-    from pytest_autoresearch.flop import FlopCounter
     from pytest_autoresearch.run import Run
     from pytest_autoresearch.track import Budget, Meter
 
@@ -102,9 +102,8 @@ def train(job: dict[str, Any], began: float, send: Any) -> Any:
     rows = np.memmap(job["rows"], dtype=np.uint16, mode="r").reshape(-1, job["sequence_length"] + 1)
     budget = Budget(**job["budget"])
 
-    counter = FlopCounter()
     # Around the whole of `train`, so that work between batches or after the last one is counted like the rest.
-    with counter if budget.unit == "flop" else nullcontext():
+    with count_flop(budget.unit == "flop") as flop:
         run = Run(
             device=job["device"],
             seed=job["seed"],
@@ -112,7 +111,7 @@ def train(job: dict[str, Any], began: float, send: Any) -> Any:
             sequence_length=job["sequence_length"],
             rows=rows,
             meter=Meter(budget, began),
-            count_flop=lambda: counter.flop,
+            count_flop=flop,
             send=send,
         )
         program = load_program(Path(job["program"]))
@@ -123,8 +122,20 @@ def train(job: dict[str, Any], began: float, send: Any) -> Any:
         raise TypeError(f"`train` returned {brief(model)}; it must return a callable: tokens (B, T) → logits")
     if isinstance(model, torch.nn.Module):
         model.eval()  # dropout and the like are for training
-    send({"event": "trained", "flop": counter.flop})
+    send({"event": "trained", "flop": flop()})
     return model
+
+
+@contextmanager
+def count_flop(wanted: bool) -> Iterator[Callable[[], int]]:
+    """Count the flop of a block; yields what says how many so far. Counts nothing where the budget does not ask."""
+    if not wanted:
+        yield lambda: 0
+        return
+    from pytest_autoresearch.flop import FlopCounter
+
+    with FlopCounter() as counter:
+        yield lambda: counter.flop
 
 
 def load_program(path: Path) -> types.ModuleType:
@@ -161,9 +172,9 @@ def describe(error: BaseException, program: str) -> dict[str, str]:
     what = "".join(traceback.format_exception_only(error)).strip()
     trace = traceback.TracebackException.from_exception(error)
     trace.stack = traceback.StackSummary.from_list([frame for frame in trace.stack if frame.filename == program])
-    return {
-        "error": what.splitlines()[-1 if isinstance(error, SyntaxError) else 0],
-        "traceback": "".join(trace.format(chain=False)) if trace.stack else what,
+    return {  # an exception may say megabytes
+        "error": what.splitlines()[-1 if isinstance(error, SyntaxError) else 0][:1000],
+        "traceback": ("".join(trace.format(chain=False)) if trace.stack else what)[:20_000],
         "kind": type(error).__name__,
     }
 
