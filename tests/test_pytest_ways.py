@@ -81,6 +81,7 @@ def test_xdist_judges_in_workers_and_logs_and_promotes_once(project: TinyProject
     result = project.pytester.runpytest_subprocess("experiments", "-n", "2")
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["baseline *", "promoted fastest: *"])
+    result.stdout.re_match_lines_random([rf"experiments/{name}.py::{name} [KD]" for name in ("faster", "slower")])
     assert sorted(row["status"] for row in project.rows) == ["discard", "keep", "keep", "pass"]
     assert project.rows[0]["experiment"] == "baseline"
     assert "LEARNING_RATE = 0.05" in (project.path / "baseline/cpu/train.py").read_text()
@@ -120,6 +121,15 @@ def test_in_a_foreign_project_the_plugin_is_inert(project: TinyProject) -> None:
     assert not HEAVY.search(said)
     assert "autoresearch:" not in said
     assert not (foreign / "results").exists()
+
+
+def test_a_foreign_folder_of_that_name_keeps_its_tests(project: TinyProject) -> None:
+    foreign = project.path / "foreign"
+    write(foreign / "pytest.ini", "[pytest]\n")
+    write(foreign / "experiments/test_it.py", "def test_it():\n    pass\n")
+    write(foreign / "experiments/plot.py", "raise RuntimeError('not to be imported')\n")
+    result = project.pytester.runpytest_inprocess("--rootdir", "foreign", "-c", "foreign/pytest.ini", "foreign")
+    result.assert_outcomes(passed=1)
 
 
 def test_what_is_no_experiment_is_left_to_pytest(project: TinyProject, outcomes: Outcomes) -> None:

@@ -97,6 +97,15 @@ def test_a_second_loop_goes_on_with_the_budget() -> None:
     assert list(run.batches(2)) == []
 
 
+def test_a_batch_taken_by_hand_is_charged_like_any_other() -> None:
+    run, said = make_run("4 steps")
+    for _ in range(4):
+        next(run.batches(2))
+    with pytest.raises(StopIteration):
+        next(run.batches(2))
+    assert [message["event"] for message in said].count("step") == 4
+
+
 def test_tokens_end_a_run_nearest_to_the_budget() -> None:
     run, _ = make_run("100 tokens")
     assert len(list(run.batches(2))) == 6  # 96 tokens; a seventh step would end at 112

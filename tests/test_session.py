@@ -116,6 +116,43 @@ def test_another_setting_than_the_tracks_promotes_nothing(project: TinyProject) 
     assert "LEARNING_RATE * 10" in (project.path / "baseline/cpu/train.py").read_text()
 
 
+def test_a_changed_setting_judges_anew_and_another_one_comes_back(project: TinyProject, outcomes: Outcomes) -> None:
+    """What was judged on this very baseline under one setting is not "judged against an earlier one" under another."""
+    project.experiment("slower", SLOWER)
+    assert outcomes(project.run("--ar-seeds", "1"))["slower"].startswith("DISCARDED ")
+    trial = project.run("--ar-seeds", "1", "--ar-budget", "4 steps")
+    assert outcomes(trial)["slower"].startswith("DISCARDED ")
+    assert "(recorded)" not in outcomes(trial)["slower"]
+    again = project.run("--ar-seeds", "1")
+    assert outcomes(again)["slower"].startswith("DISCARDED (recorded)")
+    assert [row["track"] for row in project.rows] == ["cpu", "cpu", "cpu@4steps", "cpu@4steps"]
+    assert {row["experiment"] for row in project.rows if row["status"] == "keep"} == {"baseline"}
+    project.track('limit = "60 s"', 'limit = "70 s"')  # a verdict may hang on it, when it was "timed out"
+    assert "(recorded)" not in outcomes(project.run("--ar-seeds", "1"))["slower"]
+
+
+def test_the_baseline_is_recorded_anew_when_asked(project: TinyProject) -> None:
+    project.experiment("slower", SLOWER)
+    project.run("--ar-seeds", "1")
+    before = {path: when for path, when in project.seeds_trained().items() if "baseline" in path}
+    result = project.run("--ar-seeds", "1", "--ar-record")
+    assert "baseline recorded" in result.stdout.str()
+    after = {path: when for path, when in project.seeds_trained().items() if "baseline" in path}
+    assert before.keys() == after.keys()
+    assert all(after[path] > before[path] for path in before)
+
+
+def test_what_was_kept_before_a_session_died_is_promoted_by_the_next(project: TinyProject) -> None:
+    project.experiment("faster", FASTER)
+    project.pytester.makeconftest("def pytest_autoresearch_verdict(verdict):\n    raise RuntimeError('died')\n")
+    project.run("--ar-seeds", "2")
+    assert (project.path / "baseline/cpu/train.py").read_text() == BASELINE
+    (project.path / "conftest.py").unlink()
+    trained = project.seeds_trained()
+    assert "promoted faster" in project.run().stdout.str()
+    assert project.seeds_trained() == trained
+
+
 def test_bad_options_are_one_line(project: TinyProject) -> None:
     project.experiment("faster", FASTER)
     for arguments, words in (
@@ -140,7 +177,7 @@ def test_only_for_another_track_and_retest(project: TinyProject, outcomes: Outco
 
 def test_a_pandas_reader_of_the_five_columns(project: TinyProject) -> None:
     """What the field's own notebook reads, it reads right here."""
-    project.experiment("faster", FASTER)
+    project.experiment("faster", FASTER, "'A quote' that\tnever \\\"ends")
     project.experiment("slower", SLOWER)
     project.experiment("crashing", "def make_model(vocab_size):\n    raise RuntimeError('no model')")
     project.run()

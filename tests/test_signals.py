@@ -16,13 +16,14 @@ from test_failures import processes_of, program
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("inside", ["time.sleep(99)", "while True: pass"], ids=["sleeping", "spinning"])
 def test_no_candidate_outlives_pytest(project: TinyProject, end: signal.Signals, inside: str) -> None:
-    child = f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)', {str(project.path)!r}])"
-    inside = f"if step == 1:\n            {child}\n            {inside}"
+    child = f"[sys.executable, '-c', 'import time; time.sleep(600)', {str(project.path)!r}]"
+    children = f"subprocess.Popen({child}); subprocess.Popen({child}, start_new_session=True)"
+    inside = f"if step == 1:\n            {children}\n            {inside}"
     write(project.path / "experiments/endless.py", program(inside))
     assert project.run("--ar-seeds", "1", "-k", "nothing").ret == pytest.ExitCode.NO_TESTS_COLLECTED
     pytest_process = start(project.path)
     await_step(project.path)
-    assert len(processes_of(project.path)) >= 2
+    assert len(processes_of(project.path)) >= 4  # the watcher, the program, and its two children
     pytest_process.send_signal(end)
     pytest_process.wait(timeout=20)
     deadline = time.monotonic() + 5

@@ -179,6 +179,27 @@ def test_batches_end_nearest_to_the_budget() -> None:
     assert not meter.overspent()
 
 
+def test_compilation_in_the_first_steps_neither_freezes_nor_jumps_the_progress() -> None:
+    """Five steps of 10 s that compile, then steady ones of 0.1 s: what is spent hardly ever falls."""
+    meter = Meter(Budget(60, "s", 100, 180), 0.0)
+    meter.start(0.0)
+    now, spent = 0.0, []
+    for step in range(60):
+        now += 10.0 if step < 5 else 0.1
+        meter.step(1000, 0, now)
+        spent.append(meter.spent)
+    assert spent[-1] == pytest.approx(6.0)
+    assert spent[10:] == sorted(spent[10:])
+
+
+def test_a_big_batch_that_was_allowed_is_not_held_against_anyone() -> None:
+    for tokens in range(200, 1000):
+        meter = Meter(Budget(1536, "tokens", 60, 180), 0.0)
+        while meter.allows_step():
+            meter.step(tokens, 0, 1.0)
+        assert not meter.overspent(), tokens
+
+
 def test_one_giant_step_overspends() -> None:
     meter = Meter(Budget(100, "flop", 60, 180), 0.0)
     meter.step(1, 1000, 1.0)

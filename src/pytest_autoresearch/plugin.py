@@ -6,7 +6,7 @@ Imported in every pytest run of an environment, so it imports nothing heavy and 
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +104,9 @@ def is_experiment(path: Path, config: pytest.Config) -> bool:
         return False
     if (config.rootpath / str(config.getini("autoresearch_baseline"))).is_dir():
         return True
-    return b"from baseline import *" in path.read_bytes()
+    with suppress(OSError):
+        return b"from baseline import *" in path.read_bytes()
+    return False
 
 
 class ExperimentFile(pytest.File):
@@ -181,7 +183,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
         from pytest_autoresearch.process import die_with_parent
 
         die_with_parent()
-    if item.config.option.setupplan or item.config.option.setuponly:
+    if item.config.getoption("setupplan", False) or item.config.getoption("setuponly", False):
         return
     session = session_of(item.config)
     try:
