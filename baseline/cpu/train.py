@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pytest_autoresearch.run import Run
 
 # Model
-DEPTH = 1
+DEPTH = 1  # what a second block adds at this budget, it loses in steps: see experiments/deeper.py
 WIDTH = 48
 HEADS = 3
 MLP_WIDTH = 4 * WIDTH
