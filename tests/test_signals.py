@@ -13,15 +13,25 @@ from conftest import BASELINE, TinyProject, write
 from test_failures import processes_of, program
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("inside", ["time.sleep(99)", "while True: pass"], ids=["sleeping", "spinning"])
-def test_no_candidate_outlives_pytest(project: TinyProject, end: signal.Signals, inside: str) -> None:
+@pytest.mark.parametrize(
+    ("end", "inside", "options"),
+    [
+        (signal.SIGINT, "time.sleep(99)", []),
+        (signal.SIGTERM, "while True: pass", []),
+        (signal.SIGKILL, "while True: pass", []),
+        (signal.SIGKILL, "time.sleep(99)", ["-n", "1"]),
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGKILL", "SIGKILL-xdist"],
+)
+def test_no_candidate_outlives_pytest(
+    project: TinyProject, end: signal.Signals, inside: str, options: list[str]
+) -> None:
     child = f"[sys.executable, '-c', 'import time; time.sleep(600)', {str(project.path)!r}]"
     children = f"subprocess.Popen({child}); subprocess.Popen({child}, start_new_session=True)"
     inside = f"if step == 1:\n            {children}\n            {inside}"
     write(project.path / "experiments/endless.py", program(inside))
     assert project.run("--ar-seeds", "1", "-k", "nothing").ret == pytest.ExitCode.NO_TESTS_COLLECTED
-    pytest_process = start(project.path)
+    pytest_process = start(project.path, options)
     await_step(project.path)
     assert len(processes_of(project.path)) >= 4  # the watcher, the program, and its two children
     pytest_process.send_signal(end)
@@ -41,8 +51,8 @@ def test_no_candidate_outlives_pytest(project: TinyProject, end: signal.Signals,
     assert [row["status"] for row in project.rows] == ["keep", "pass"]
 
 
-def start(folder: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "pytest", "experiments", "--ar-seeds", "1", "-p", "no:cacheprovider"]
+def start(folder: Path, options: list[str]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "pytest", "experiments", "--ar-seeds", "1", "-p", "no:cacheprovider", *options]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": "1"})
 
 

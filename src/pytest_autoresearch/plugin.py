@@ -283,7 +283,8 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
     room = max(40, writer.fullwidth - writer.width_of_current_line - len(" [100%]") - 2)
     line = line if len(line) <= room or config.get_verbosity() > 0 else line[: room - 1] + "…"
     if hasattr(report, "node"):  # xdist names no files as it goes
-        return category, letter if config.get_verbosity() < 0 else f"\n{report.nodeid} {line}", line
+        line_break = "\n" if writer.width_of_current_line else ""
+        return category, letter if config.get_verbosity() < 0 else f"{line_break}{report.nodeid} {line}", line
     return category, letter if config.get_verbosity() < 0 else line, line
 
 
