@@ -1,28 +1,15 @@
 """The `autoresearch` command: prepare a track's text, begin an experiment, show and compare programs."""
 
 import argparse
-import configparser
 import os
 import sys
-import tomllib
 from pathlib import Path
-from typing import Any
 
 from pytest_autoresearch import BadInput
 from pytest_autoresearch.data.prepare import progress_bar
 from pytest_autoresearch.experiment import unified_diff
-from pytest_autoresearch.session import Options, Project, Session
-
-SETTINGS = (
-    ("pytest.toml", "pytest"),
-    (".pytest.toml", "pytest"),
-    ("pytest.ini", "pytest"),
-    (".pytest.ini", "pytest"),
-    ("pyproject.toml", "tool/pytest/ini_options", "tool/pytest"),
-    ("tox.ini", "pytest"),
-    ("setup.cfg", "tool:pytest"),
-)
-"""Where pytest keeps its settings: file and sections, in its own order."""
+from pytest_autoresearch.project import Options, Project, find_project
+from pytest_autoresearch.session import Session
 
 TEMPLATE = '''"""{title}: one line that says what changes and why it should help."""
 
@@ -112,40 +99,6 @@ def experiment_path(project: Project, name: str) -> Path:
     if project.experiments not in Path(os.path.abspath(path)).parents or path.name[0] == "_" or path.stem == "conftest":
         raise BadInput(f"{path}: not a name of an experiment; it must lie in {project.experiments}")
     return path
-
-
-def find_project(start: Path) -> tuple[Project, dict[str, str]]:
-    """The project around a folder, the nearest one upwards with pytest's settings or a baseline; and those settings."""
-    for folder in (start, *start.parents):
-        settings = read_settings(folder)
-        if settings is not None or (folder / "baseline").is_dir():
-            settings = settings or {}
-            experiments = folder / settings.get("autoresearch_experiments", "experiments")
-            return Project(folder, experiments, folder / settings.get("autoresearch_baseline", "baseline")), settings
-    raise BadInput(f"{start}: no project here or above: neither pytest's settings nor a folder `baseline`")
-
-
-def read_settings(folder: Path) -> dict[str, str] | None:
-    """pytest's own settings in a folder, from the first of its files that has them; None where there are none."""
-    for name, *sections in SETTINGS:
-        try:
-            text = (folder / name).read_text(encoding="utf-8")
-            document = tomllib.loads(text) if name.endswith(".toml") else read_ini(text)
-        except (OSError, ValueError, configparser.Error):
-            continue
-        for section in sections:
-            settings: Any = document
-            for key in section.split("/"):
-                settings = settings.get(key) if isinstance(settings, dict) else None
-            if isinstance(settings, dict):
-                return {key: str(value) for key, value in settings.items()}
-    return None
-
-
-def read_ini(text: str) -> dict[str, dict[str, str]]:
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read_string(text)
-    return {section: dict(parser[section]) for section in parser.sections()}
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ SESSION = pytest.StashKey["Session"]()
 def session_of(config: pytest.Config) -> "Session":
     """The one session object, made when it is first needed."""
     if SESSION not in config.stash:
-        from pytest_autoresearch.session import Options, Project, Session
+        from pytest_autoresearch.project import Options, Project
+        from pytest_autoresearch.session import Session
 
         get = config.getoption
         config.stash[SESSION] = Session(

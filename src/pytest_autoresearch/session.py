@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from filelock import FileLock
 
 from pytest_autoresearch import BadInput
-from pytest_autoresearch import track as tracks
 from pytest_autoresearch.baseline import Baseline, Record, mean_curve, now
 from pytest_autoresearch.experiment import (
     Experiment,
@@ -24,40 +23,14 @@ from pytest_autoresearch.experiment import (
     sha256,
 )
 from pytest_autoresearch.ledger import Ledger, Verdict
+from pytest_autoresearch.project import Options, Project
 from pytest_autoresearch.splice import unreachable_overrides
-from pytest_autoresearch.track import Track, digest, fingerprint
+from pytest_autoresearch.track import Track, digest, fingerprint, with_options
 from pytest_autoresearch.verdict import Outcome, decide
 
 if TYPE_CHECKING:
     from pytest_autoresearch.data.prepare import Prepared
     from pytest_autoresearch.referee import Progress, Result, Watchdog
-
-
-@dataclass(frozen=True)
-class Options:
-    """The `--ar-*` options."""
-
-    track: str | None = None
-    budget: str | None = None
-    seeds: int | None = None
-    record: bool = False
-    promote: bool = True
-    rerun: bool = False
-    retest: bool = False
-
-
-@dataclass(frozen=True)
-class Project:
-    """Where things are: `root` holds the ledger, `experiments` and `baseline` the two folders of programs."""
-
-    root: Path
-    experiments: Path
-    baseline: Path
-
-    def choose_track(self, options: Options) -> Track:
-        if not self.baseline.is_dir():
-            raise BadInput(f"{self.baseline}: no such folder; it must hold <track>/track.toml and <track>/train.py")
-        return tracks.choose_track(self.baseline, options.track)
 
 
 class Spectators(Protocol):
@@ -113,7 +86,7 @@ class Session:
 
     @cached_property
     def track(self) -> Track:
-        return tracks.with_options(self.project.choose_track(self.options), self.options.budget, self.options.seeds)
+        return with_options(self.project.choose_track(self.options), self.options.budget, self.options.seeds)
 
     @cached_property
     def provisional(self) -> str:
