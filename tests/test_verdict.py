@@ -1,7 +1,7 @@
 """The sequential decision, and the test of paired differences behind it."""
 
 import math
-from statistics import fmean, variance
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_student_t_is_the_integral_of_its_density(t: float, df: int) -> None:
 @given(st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=6), st.floats(1e-8, 1e-3))
 def test_p_value_falls_as_the_gain_grows(differences: list[float], prior: float) -> None:
     better = [difference - 0.01 for difference in differences]
-    assert paired_p_value(better, prior) < paired_p_value(differences, prior) or variance(differences) > 1e-2
+    assert paired_p_value(better, prior) <= paired_p_value(differences, prior) + 1e-12  # both may round to 1
 
 
 def test_no_effect_nights_keep_few() -> None:

@@ -30,7 +30,7 @@ class FlopCounter(TorchDispatchMode):
     """Sums the flop of every matmul, convolution and attention that runs in its `with` block, backward passes too.
 
     The same count as torch's `FlopCounterMode`, which also keeps a table by module and tries to decompose every
-    operation every time: on a small model that was a third of a training step.
+    operation every time: too slow to have in every step of a small model.
     """
 
     supports_higher_order_operators = True

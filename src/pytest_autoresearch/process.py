@@ -21,8 +21,8 @@ LOG_BYTES = 1 << 20  # of what a candidate prints, this much of its beginning an
 PR_SET_PDEATHSIG = 1
 TICK = 0.1  # seconds between two looks at a silent candidate
 ENVIRONMENT = {"GOMP_SPINCOUNT": "2000"}
-"""What a user's own settings override. Threads that spin for long while they wait for each other make a run ten times
-slower where another process wants a core; threads that never spin cost a third of a small model's speed."""
+"""What a user's own settings override. Threads that spin for long while they wait for each other slow a run down
+many times over where another process wants a core; threads that never spin are slow to wake for a small model."""
 
 
 class Died(Exception):
