@@ -44,7 +44,11 @@ BROKEN = {
     "killed": (program("os.kill(os.getpid(), 11)"), "CRASHED", "killed by SIGSEGV"),
     "nan": (program("loss = loss * float('nan')"), "DIVERGED", "loss is nan in step 1"),
     "nan_logits": (program(result="lambda t: model(t) * float('nan')"), "DIVERGED", "logits hold NaN"),
-    "no_memory": (program("torch.empty(10**15)"), "CRASHED", "out of memory: lower the batch size or the model"),
+    "no_memory": (
+        program("torch.empty(10**15)"),
+        "OUT OF MEMORY",
+        "4,000,000 GB asked; lower the batch size or the model",
+    ),
     "too_many_steps": (program("[next(run.batches(4)) for _ in range(99)]"), "CRASHED", "StopIteration"),
     "huge_message": (program("raise ValueError('x' * 3_000_000)"), "CRASHED", "ValueError: xxx"),
     "half_a_pair": (program("raise ValueError(chr(0xd800))"), "CRASHED", "ValueError: ?"),

@@ -25,7 +25,7 @@ def make_run(budget: str = "10 steps", seed: int = 0, rows: int = 20) -> tuple[R
         seed=seed,
         vocab_size=1000,
         sequence_length=LENGTH,
-        rows=np.arange(rows * (LENGTH + 1), dtype=np.uint16).reshape(rows, LENGTH + 1),
+        open_rows=lambda: np.arange(rows * (LENGTH + 1), dtype=np.uint16).reshape(rows, LENGTH + 1),
         meter=Meter(Budget(float(amount), unit, 60, 180), 0.0),
         count_flop=lambda: 0,
         send=said.append,

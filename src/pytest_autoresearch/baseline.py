@@ -1,10 +1,8 @@
 """The baseline of a track: the program to beat and its record; recorded once per platform, promoted crash-safe."""
 
 import json
-import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,31 +11,10 @@ from filelock import FileLock
 
 from pytest_autoresearch import BadInput
 from pytest_autoresearch.experiment import sha256
+from pytest_autoresearch.files import temporary, write_atomically
+from pytest_autoresearch.ledger import Ledger, Verdict
 from pytest_autoresearch.statements import unix
 from pytest_autoresearch.track import Track, digest
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader, or a crash at any moment, finds it wholly old or wholly new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # the rename itself must survive a power cut
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 @dataclass(frozen=True)
@@ -45,7 +22,7 @@ class Record:
     """What the baseline scored on one platform.
 
     `scores[n]` is the val_bpb of seed n; `curve` the mean training loss (nats per token) in each hundredth of the
-    budget; `memory_gb` the peak and `seconds` the mean wall time of its runs.
+    budget; `memory_gb` the peak, `seconds` the mean wall time and `cpu_seconds` the mean CPU time of its runs.
     """
 
     program_sha: str
@@ -54,6 +31,7 @@ class Record:
     curve: list[float | None] = field(default_factory=list)
     memory_gb: float = 0.0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     recorded_at: str = ""
 
     @property
@@ -69,9 +47,10 @@ def mean_curve(curves: Iterable[list[float | None]]) -> list[float | None]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """`train.py` and `baseline.json` of one track, on disk."""
+    """`train.py` and `baseline.json` of one track, on disk; what is promoted also gets its line in the ledger."""
 
     track: Track
+    ledger: Ledger
 
     @property
     def path(self) -> Path:
@@ -108,33 +87,52 @@ class Baseline:
         """Put one platform's record beside the others. Call it with the lock held."""
         write_atomically(self.record_path, self._with(record))
 
-    def promote(self, source: str, record: Record, judged_against: str) -> bool:
-        """Make `source` the baseline, together with its record. False when the baseline has moved meanwhile.
+    def promote(self, source: str, record: Record, verdict: Verdict) -> bool:
+        """Make `source` the baseline, together with its record and its verdict's line in the ledger.
 
-        First both files go into a write-ahead file; whoever comes next completes what a crash has left of it.
+        False when the baseline is no longer the one that it was judged against. First all of it goes into a
+        write-ahead file; whoever comes next completes what a crash has left of it.
         """
         with self.lock():
-            if sha256(self.source()) != judged_against:
+            if sha256(self.source()) != verdict.baseline_sha:
                 return False
-            write_atomically(
-                self._promotion_path, json.dumps({"train.py": source, "baseline.json": self._with(record)})
-            )
-            self.complete_promotion()
+            promotion = {
+                "train.py": source,
+                "baseline.json": self._with(record),
+                "verdict": replace(verdict, status="keep").as_dict(),
+            }
+            try:
+                write_atomically(self._promotion_path, json.dumps(promotion))
+                self.ledger.log(replace(verdict, status="keep"))
+            except (OSError, BadInput):
+                self._promotion_path.unlink(missing_ok=True)  # without its line nothing becomes the baseline
+                raise
+            try:
+                self.complete_promotion()
+            except OSError as error:
+                why = f"{error.filename}: {error.strerror}"
+                raise BadInput(f"{why}; the next session completes the promotion of {verdict.experiment}") from None
         return True
 
     def complete_promotion(self) -> None:
-        """Finish the promotion that the write-ahead file describes, if there is one."""
-        if not self._promotion_path.exists():
+        """Finish the promotion that the write-ahead file describes, if there is one, and clear what a kill has left."""
+        paths = self._promotion_path, self.path, self.record_path
+        if not any(path.exists() for path in (self._promotion_path, *map(temporary, paths))):
             return
         with self.lock():
+            for path in paths:
+                temporary(path).unlink(missing_ok=True)
             try:
-                files = json.loads(self._promotion_path.read_text(encoding="utf-8"))
+                promotion = json.loads(self._promotion_path.read_text(encoding="utf-8"))
+                program, records = str(promotion["train.py"]), str(promotion["baseline.json"])
+                verdict = Verdict.from_dict(promotion["verdict"])
             except FileNotFoundError:
                 return  # somebody else has just completed it
-            except ValueError as error:
-                raise BadInput(f"{self._promotion_path}: not a promotion ({error}); delete it") from None
-            for name in ("train.py", "baseline.json"):
-                write_atomically(self.track.folder / name, files[name])
+            except (ValueError, KeyError, TypeError) as error:
+                raise BadInput(f"{self._promotion_path}: not a promotion ({error!r}); delete it") from None
+            self.ledger.log(verdict)
+            write_atomically(self.path, program)
+            write_atomically(self.record_path, records)
             self._promotion_path.unlink()
 
     def _with(self, record: Record) -> str:

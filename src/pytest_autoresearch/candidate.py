@@ -28,6 +28,7 @@ def main() -> None:
     began = time.monotonic()
     channel = socket.socket(fileno=int(sys.argv[1]))
     memory = mmap.mmap(int(sys.argv[2]), 0)
+    volunteer_for_oom()
     under_watch(channel)
     lines = channel.makefile("r", encoding="utf-8")
 
@@ -36,12 +37,18 @@ def main() -> None:
 
     job = json.loads(lines.readline())
     try:
-        model = train(job, began, send)
+        model = train(job, began, channel, send)
         for line in lines:
             answer(model, json.loads(line), job, memory, send)
     except BaseException as error:  # SystemExit and KeyboardInterrupt of a program are its end, too
         send({"event": "failed", **describe(error, job["program"])})
         sys.exit(1)
+
+
+def volunteer_for_oom() -> None:
+    """Where memory runs out, the system ends this process and its offspring first (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def under_watch(channel: socket.socket) -> None:
@@ -87,7 +94,7 @@ def children() -> list[int]:
     return found
 
 
-def train(job: dict[str, Any], began: float, send: Any) -> Any:
+def train(job: dict[str, Any], began: float, channel: socket.socket, send: Any) -> Any:
     """Import the program and train it. Returns what its `train` returned: tokens (B, T) → logits (B, T, vocab)."""
     import numpy as np
     import torch
@@ -99,8 +106,13 @@ def train(job: dict[str, Any], began: float, send: Any) -> Any:
     torch.manual_seed(job["seed"])
     np.random.seed(job["seed"])
     random.seed(job["seed"])
-    rows = np.memmap(job["rows"], dtype=np.uint16, mode="r").reshape(-1, job["sequence_length"] + 1)
     budget = Budget(**job["budget"])
+    limit_memory(job)
+
+    def open_rows() -> np.ndarray:
+        _, (file,), *_ = socket.recv_fds(channel, 1, 1)
+        with open(file, "rb") as rows:
+            return np.memmap(rows, dtype=np.uint16, mode="r").reshape(-1, job["sequence_length"] + 1)
 
     # Around the whole of `train`, so that work between batches or after the last one is counted like the rest.
     with count_flop(budget.unit == "flop") as flop:
@@ -109,8 +121,8 @@ def train(job: dict[str, Any], began: float, send: Any) -> Any:
             seed=job["seed"],
             vocab_size=job["vocab_size"],
             sequence_length=job["sequence_length"],
-            rows=rows,
-            meter=Meter(budget, began),
+            open_rows=open_rows,
+            meter=Meter(budget, began, compiles=job["device"] != "cpu"),
             count_flop=flop,
             send=send,
         )
@@ -132,10 +144,19 @@ def count_flop(wanted: bool) -> Iterator[Callable[[], int]]:
     if not wanted:
         yield lambda: 0
         return
-    from pytest_autoresearch.flop import FlopCounter
+    from pytest_autoresearch.flop import counting
 
-    with FlopCounter() as counter:
-        yield lambda: counter.flop
+    with counting() as flop:
+        yield flop
+
+
+def limit_memory(job: dict[str, Any]) -> None:
+    """Have allocations fail past the track's `memory`, so that the program can say what it asked for (POSIX, CPU)."""
+    if job["memory"] and job["device"] == "cpu":
+        with suppress(ImportError, OSError, ValueError):
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_DATA, (int(job["memory"]),) * 2)
 
 
 def load_program(path: Path) -> types.ModuleType:

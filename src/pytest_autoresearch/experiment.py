@@ -12,6 +12,9 @@ from pytest_autoresearch import BadInput
 from pytest_autoresearch.splice import is_overlay_line, splice
 from pytest_autoresearch.statements import Piece, parse, pieces_of, unix
 
+SOURCE_BYTES = 64_000
+"""An experiment is an idea, not a place for weights or text: a longer file is refused."""
+
 
 def sha256(text: str) -> str:
     """The name of a source: the hash of its text."""
@@ -34,7 +37,10 @@ class Program:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One file under `experiments/`. `name` is its path there without `.py`; `track` is its TRACK, if it has one."""
+    """One file under `experiments/`. `name` is its path there without `.py`; `track` is its TRACK, if it has one.
+
+    `simplifies`: its GOAL is to simplify, so it need not be better than the baseline, but shorter and hardly worse.
+    """
 
     name: str
     path: Path
@@ -42,6 +48,7 @@ class Experiment:
     description: str
     is_overlay: bool
     track: str | None
+    simplifies: bool = False
 
     @property
     def sha(self) -> str:
@@ -67,6 +74,8 @@ def read_experiment(path: Path, root: Path) -> Experiment:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise BadInput(f"{path}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save it as UTF-8") from None
+    if len(source) > SOURCE_BYTES:
+        raise BadInput(f"{path}: {len(source)} bytes of source; an experiment has at most {SOURCE_BYTES}")
     *pieces, _ = _checked(source, path)
     if not pieces:
         raise BadInput(f"{path}: empty; write a program that defines `train`, or `from baseline import *` and a change")
@@ -80,21 +89,29 @@ def read_experiment(path: Path, root: Path) -> Experiment:
     name = path.relative_to(root).with_suffix("").as_posix()
     # What does not print (a tab, a control character, half a surrogate pair) would break the ledger's lines.
     printable = "".join(c if c.isprintable() else " " for c in (pieces[0].string or "").strip().partition("\n")[0])
-    return Experiment(name, path, source, " ".join(printable.split()) or name, is_overlay, _track(pieces, path))
+    goal = _spoken("GOAL", "simplify", pieces, path)
+    if goal not in (None, "simplify"):
+        raise BadInput(
+            f'{path}: GOAL = {goal!r}: must be "simplify"; without GOAL an experiment is to beat the baseline'
+        )
+    description = " ".join(printable.split()) or name
+    track = _spoken("TRACK", "cpu", pieces, path)
+    return Experiment(name, path, source, description, is_overlay, track, simplifies=goal is not None)
 
 
-def _track(pieces: list["Piece"], path: Path) -> str | None:
-    track = None
+def _spoken(name: str, example: str, pieces: list["Piece"], path: Path) -> str | None:
+    """The value of a name that speaks to the plugin, a literal string."""
+    spoken = None
     for piece in pieces:
-        if "TRACK" in piece.names.binds:
+        if name in piece.names.binds:
             node = piece.node
             plain = isinstance(node, ast.AnnAssign) or (isinstance(node, ast.Assign) and len(node.targets) == 1)
             value = getattr(node, "value", None)
             if not (plain and isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value.strip()):
                 found = piece.code.partition("\n")[0]
-                raise BadInput(f'{path}:{node.lineno}: `{found}`: must be a literal string, as in TRACK = "cpu"')
-            track = value.value
-    return track
+                raise BadInput(f'{path}:{node.lineno}: `{found}`: must be a literal string, as in {name} = "{example}"')
+            spoken = value.value
+    return spoken
 
 
 def _checked(source: str, path: Path | str) -> list["Piece"]:
@@ -132,6 +149,46 @@ def unified_diff(baseline: str, program: str, baseline_name: str = "baseline", p
     old, new = (unix(source).removesuffix("\n").split("\n") for source in (baseline, program))
     lines = difflib.unified_diff(old, new, baseline_name, program_name, lineterm="")
     return "".join(f"{line}\n" for line in lines)
+
+
+def code_lines(source: str) -> int:
+    """How many lines of code a program has, whatever its comments, docstrings and formatting."""
+    tree = parse(unix(source))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
+            node, clean=False
+        ):
+            del node.body[0]
+    return sum(bool(line.strip()) for line in ast.unparse(tree).splitlines())
+
+
+SEEDERS = {
+    "manual_seed",
+    "manual_seed_all",
+    "seed",
+    "default_rng",
+    "RandomState",
+    "Random",
+    "PCG64",
+    "Philox",
+    "MT19937",
+}
+
+
+def own_luck(source: str) -> str:
+    """The first call in a program that seeds random numbers with something fixed, or with nothing; empty without one.
+
+    Whoever may choose the seed can choose the luck.
+    """
+    for node in ast.walk(parse(unix(source))):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", None) or getattr(node.func, "id", None)
+            inputs = [
+                name for part in (*node.args, *node.keywords) for name in ast.walk(part) if isinstance(name, ast.Name)
+            ]
+            if name in SEEDERS and all(name.id.isupper() for name in inputs):
+                return ast.unparse(node)
+    return ""
 
 
 def line_counts(baseline: str, program: str) -> tuple[int, int]:

@@ -1,6 +1,10 @@
 """Counting the flop of a program while it runs: torch's own formulas, looked up with little delay."""
 
-from collections.abc import Callable
+import _thread
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -59,3 +63,35 @@ class FlopCounter(TorchDispatchMode):
         """The operation's formula; else whether it is made of others, as `linear` is in inference mode."""
         formula = FORMULAS.get(getattr(func, "_overloadpacket", func))
         return formula or (isinstance(func, torch._ops.OpOverload) and func._can_decompose())
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[], int]]:
+    """Count the flop of a block and of every thread that starts in it; yields what says how many so far.
+
+    A mode of torch's is in force in one thread only, so each new thread enters one of its own before it runs.
+    """
+    counters = [FlopCounter()]
+
+    def enter() -> None:
+        counters.append(FlopCounter())
+        counters[-1].__enter__()  # type: ignore[no-untyped-call]
+
+    def first_event(frame: Any, event: str, arg: Any) -> None:
+        sys.setprofile(None)
+        enter()
+
+    def counted(start: Callable[..., Any]) -> Callable[..., Any]:
+        def start_counted(function: Callable[..., Any], args: Any = (), *rest: Any, **kwargs: Any) -> Any:
+            def run(*args: Any, **kwargs: Any) -> None:
+                enter()
+                function(*args, **kwargs)
+
+            return start(run, args, *rest, **kwargs)
+
+        return start_counted
+
+    threading.setprofile(first_event)
+    _thread.start_new_thread = counted(_thread.start_new_thread)  # `threading` has kept the original for itself
+    with counters[0]:
+        yield lambda: sum(counter.flop for counter in counters)

@@ -2,16 +2,23 @@
 
 import glob
 import json
+import os
 import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from pytest_autoresearch.baseline import Record, write_atomically
+from pytest_autoresearch import BadInput
+from pytest_autoresearch.files import write_atomically
 from pytest_autoresearch.track import Track, digest
 from pytest_autoresearch.verdict import Outcome
+
+if TYPE_CHECKING:
+    from pytest_autoresearch.baseline import Record
 
 COLUMNS = [
     "commit",
@@ -34,14 +41,18 @@ COLUMNS = [
 ]
 """The first five are what tools of this field already read."""
 
+IDENTITY = ("track", "experiment", "program_sha", "baseline_sha", "finished_at")
+"""The columns that name a verdict."""
+
 
 @dataclass(frozen=True)
 class Verdict:
     """What an experiment earned, with all that a later session needs to replay or promote it.
 
     `key` names what the verdict is a function of, and `platform` the part of it that is the fingerprint; `detail` may
-    hold a candidate's traceback; `provisional` is one that asked less than the track does; `status` is its word in the
-    ledger ("" until it has a line there); `recorded` means that it was replayed.
+    hold a candidate's traceback; `memory_growth` is against the baseline, as a share of it; `provisional` is one that
+    asked less than the track does; `status` is its word in the ledger ("" until it has a line there); `recorded` means
+    that it was replayed.
     """
 
     experiment: str
@@ -63,10 +74,13 @@ class Verdict:
     p_value: float | None = None
     runs: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     memory_gb: float = 0.0
+    memory_growth: float | None = None
     curve: list[float | None] = field(default_factory=list)
     lines_added: int = 0
     lines_removed: int = 0
+    simplifies: bool = False
     provisional: bool = False
     status: str = ""
     recorded: bool = False
@@ -92,7 +106,7 @@ class Verdict:
             words.append(f"{self.val_bpb:.4f}")
         if self.delta is not None:
             words.append(f"({self.delta:+.4f}" + (f", p {self.p_value:.2g})" if self.p_value is not None else ")"))
-        if self.outcome is not Outcome.KEPT:
+        if self.outcome is not Outcome.KEPT or self.simplifies:
             words.append(self.reason)
         return " ".join(words)
 
@@ -111,6 +125,10 @@ class Ledger:
 
     def save(self, verdict: Verdict) -> None:
         """Keep a verdict beside its evidence."""
+        with self._lock():
+            self._save(verdict)
+
+    def _save(self, verdict: Verdict) -> None:
         folder = self.folder.parent / verdict.evidence
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(replace(verdict, recorded=False).as_dict(), indent=1) + "\n"
@@ -118,20 +136,36 @@ class Ledger:
 
     def verdicts(self, track: str, experiment: str) -> list[Verdict]:
         """Every verdict on an experiment that is still in the evidence folder, oldest first."""
-        found = []
         parent = (self.folder / track / experiment).parent
-        for path in parent.glob(f"{glob.escape(Path(experiment).name)}-???????/verdict-*.json"):
+        paths = parent.glob(f"{glob.escape(Path(experiment).name)}-???????/verdict-*.json")
+        return [verdict for verdict in self._read(paths) if verdict.experiment == experiment]
+
+    def unlogged(self, track: str) -> list[Verdict]:
+        """Every verdict of a track that was saved but got no line: its session goes on, or was killed. Oldest first."""
+        paths = []
+        for folder, folders, files in os.walk(self.folder / track):
+            if found := [Path(folder, name) for name in files if name.startswith(("verdict-", ".verdict-"))]:
+                paths += found
+                folders.clear()  # what is below belongs to single runs
+        if leftovers := [path for path in paths if path.suffix == ".tmp"]:
+            with self._lock():  # nobody is writing them now, so they are of the killed
+                for path in leftovers:
+                    path.unlink(missing_ok=True)
+        saved = (path for path in paths if path.suffix == ".json")
+        return [verdict for verdict in self._read(saved) if not verdict.status]
+
+    def _read(self, paths: Iterable[Path]) -> list[Verdict]:
+        found = []
+        for path in paths:
             try:
-                verdict = Verdict.from_dict(json.loads(path.read_text(encoding="utf-8")))
+                found.append(Verdict.from_dict(json.loads(path.read_text(encoding="utf-8"))))
             except (OSError, ValueError, TypeError, KeyError):
                 continue  # evidence is the user's to delete or break; then the experiment runs again
-            if verdict.experiment == experiment:
-                found.append(verdict)
         return sorted(found, key=lambda verdict: verdict.finished_at)
 
     # -- results.tsv --
 
-    def log_baseline(self, track: Track, record: Record) -> None:
+    def log_baseline(self, track: Track, record: "Record") -> None:
         """The line of a recorded baseline, unless this baseline has one: the first line of every track."""
         row = {
             "commit": self.commit(),
@@ -149,16 +183,18 @@ class Ledger:
             "finished_at": record.recorded_at,
         }
         with self._lock():
-            known = {(line["track"], line["program_sha"]) for line in self.rows() if line["status"] == "keep"}
-            if (track.name, record.program_sha) not in known:
+            known = {tuple(line.get(name) for name in ("status", "track", "program_sha")) for line in self.rows()}
+            if ("keep", track.name, record.program_sha) not in known:
                 self._append(row)
 
     def log(self, verdict: Verdict) -> Verdict:
-        """Add a verdict's line. Returns the verdict with the status that it got, saved for replays."""
+        """Give a verdict its line, unless it has one. Returns it with the status of its line, saved for replays.
+
+        What has passed and is promoted later gets a second line, `keep`.
+        """
         status = verdict.status or {Outcome.KEPT: "pass", Outcome.DISCARDED: "discard", Outcome.PRUNED: "discard"}.get(
             verdict.outcome, "crash"
         )
-        verdict = replace(verdict, status=status)
         crashed = status == "crash"
         row = {
             "commit": self.commit(),
@@ -180,26 +216,59 @@ class Ledger:
             "finished_at": verdict.finished_at,
         }
         with self._lock():
-            self._append(row)
-        self.save(verdict)
+            known = {tuple(line.get(name) for name in IDENTITY): line.get("status") for line in self.rows()}
+            logged = known.get(tuple(_plain(row[name]) for name in IDENTITY))
+            if not logged or (status == "keep" and logged != "keep"):
+                self._append(row)
+                logged = status
+            verdict = replace(verdict, status=logged)
+            with suppress(OSError):  # the line is what counts
+                self._save(verdict)
         return verdict
 
     def rows(self) -> list[dict[str, str]]:
-        """The ledger's lines by column name."""
+        """The ledger's lines by column name. BadInput where it cannot be read."""
         try:
-            head, *lines = self.path.read_text(encoding="utf-8").splitlines()
-        except (FileNotFoundError, ValueError):
+            head, *lines = self.path.read_text(encoding="utf-8-sig", errors="replace").removesuffix("\n").split("\n")
+        except FileNotFoundError:
             return []
+        except OSError as error:
+            raise BadInput(f"{self.path}: cannot be read: {error.strerror}") from None
         names = head.split("\t")
         return [dict(zip(names, [*line.split("\t"), *[""] * len(names)], strict=False)) for line in lines]
 
     def _append(self, row: dict[str, str]) -> None:
-        plain = str.maketrans('\t\r\n"', "   '")  # readers of tables take a quotation mark for the start of a cell
-        cells = [row.get(name, "").translate(plain) for name in COLUMNS]
-        if not self.path.exists() or not self.path.stat().st_size:
-            write_atomically(self.path, "\t".join(COLUMNS) + "\n")
-        with self.path.open("ab") as file:
-            file.write(("\t".join(cells) + "\n").encode())  # one write: a line is there or it is not
+        """Add a line, wholly or not at all. OSError where it cannot be written, BadInput where it would not fit in."""
+        try:
+            content = self.path.read_bytes() if self.path.exists() else b""
+            size, names, text = self._end_of(content)
+            text += "\t".join(_plain(row.get(name, "")) for name in names) + "\n"
+            with self.path.open("ab", buffering=0) as file:
+                file.truncate(size)
+                try:
+                    left = memoryview(text.encode())
+                    while left:  # a disk that fills up takes a part
+                        left = left[file.write(left) :]
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(size)
+                    raise
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+
+    def _end_of(self, content: bytes) -> tuple[int, list[str], str]:
+        """How much of the file is whole lines, its columns, and what is missing before another line."""
+        head, newline, _ = content.decode("utf-8-sig", errors="replace").partition("\n")
+        if not newline and "\t".join(COLUMNS).startswith(head):  # new, or cut short when it was
+            return 0, COLUMNS, "\t".join(COLUMNS) + "\n"
+        names = head.removesuffix("\r").split("\t")
+        if missing := [name for name in COLUMNS if name not in names]:
+            raise BadInput(f"{self.path}: no ledger: it has no column {missing[0]}; move it away, a new one is begun")
+        size = content.rfind(b"\n") + 1
+        tail = content[size:]
+        if tail.count(b"\t") == len(names) - 1 and tail.endswith(b"+00:00"):  # the end of a whole line of ours
+            return len(content), names, "\n"
+        return size, names, ""
 
     def lock(self, evidence: Path) -> FileLock:
         """Held by whoever judges a program: of two sessions the second waits, and then finds the verdict."""
@@ -219,3 +288,8 @@ class Ledger:
         except OSError:
             return "-"
         return head.stdout.strip() or "-"
+
+
+def _plain(text: str) -> str:
+    """A cell: readers of tables take a quotation mark for the start of one."""
+    return text.translate(str.maketrans('\t\r\n"', "   '"))

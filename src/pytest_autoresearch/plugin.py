@@ -40,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--ar-retest", action="store_true", help="judge anew what was judged against an earlier baseline only"
     )
+    group.addoption(
+        "--ar-sandbox",
+        choices=["auto", "bwrap", "off"],
+        default="auto",
+        help="run candidates in bubblewrap: where it works (default), or else fail, or never",
+    )
     parser.addini("autoresearch_experiments", "folder of the experiments (default: experiments)", default="experiments")
     parser.addini("autoresearch_baseline", "folder of the tracks (default: baseline)", default="baseline")
     parser.addini("autoresearch_track", "track to judge on where --ar-track is not given", default="")
@@ -74,6 +80,7 @@ def session_of(config: pytest.Config) -> "Session":
                 promote=not get("--ar-no-promote"),
                 rerun=get("--ar-rerun"),
                 retest=get("--ar-retest"),
+                sandbox=get("--ar-sandbox"),
             ),
         )
     return config.stash[SESSION]

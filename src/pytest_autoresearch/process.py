@@ -10,16 +10,22 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pytest_autoresearch.sandbox import ENVIRONMENT as IN_SANDBOX
+from pytest_autoresearch.sandbox import Sandbox
 from pytest_autoresearch.track import threads
 
 LOG_BYTES = 1 << 20  # of what a candidate prints, this much of its beginning and of its end is kept
 PR_SET_PDEATHSIG = 1
 TICK = 0.1  # seconds between two looks at a silent candidate
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+MEMORY_TICK = 0.5  # seconds between two looks at a candidate's memory
 ENVIRONMENT = {"GOMP_SPINCOUNT": "2000"}
 """What a user's own settings override. Threads that spin for long while they wait for each other slow a run down
 many times over where another process wants a core; threads that never spin are slow to wake for a small model."""
@@ -29,28 +35,56 @@ class Died(Exception):
     """The process ended without a word: (how, its last lines of output)."""
 
 
+class Killed(Exception):
+    """The process was stopped for want of memory: (why, its last lines of output)."""
+
+
 class Forged(Exception):
     """Something other than the harness wrote to the socket."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the kernel counted of a run.
+
+    `cpu`: seconds of all its processes; `cpu_of_others`: of those that the program started; `memory`: bytes that they
+    have now; `peak_memory`: the most that one of them ever had.
+    """
+
+    cpu: float = 0.0
+    cpu_of_others: float = 0.0
+    memory: int = 0
+    peak_memory: int = 0
 
 
 class Candidate:
     """The untrusted process: its socket, its log, its shared memory, and its end."""
 
-    def __init__(self, folder: Path, buffer_size: int) -> None:
-        self.peak_memory = 0  # bytes
+    def __init__(self, folder: Path, buffer_size: int, sandbox: Sandbox | None, memory_limit: float | None) -> None:
+        self.usage = Usage()
+        self._memory_limit = memory_limit
+        self._looked = 0.0
+        self._program = 0  # its number, once it has one
+        self._depth = 3 if sandbox else 1  # of the program below the process that is started: watcher, two of bwrap's
+        self._out_of_memory_kills = _out_of_memory_kills()
         self._lines: list[bytes] = []
         self._partial = b""
         self._log = _Log(folder / "log.txt")
+        self._own = folder / "files"
+        self._own.mkdir()
         file = _shared_file(buffer_size)
         self.memory = mmap.mmap(file.fileno(), buffer_size)
         self._channel, theirs = socket.socketpair()
         with file, theirs:
+            command = [sys.executable, "-P", "-m", "pytest_autoresearch.candidate"]
+            command += [str(theirs.fileno()), str(file.fileno())]
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "pytest_autoresearch.candidate", str(theirs.fileno()), str(file.fileno())],
-                cwd=folder,
+                sandbox.wrap(command, folder, self._own) if sandbox else command,
+                cwd=self._own,
                 env=ENVIRONMENT
                 | os.environ
-                | {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": str(threads())},
+                | {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": str(threads())}
+                | (IN_SANDBOX if sandbox else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -71,14 +105,21 @@ class Candidate:
         with suppress(OSError):  # it has died: the next receive says how
             self._channel.sendall(json.dumps(message).encode() + b"\n")
 
+    def send_file(self, file: int) -> None:
+        """Hand over an open file, by its descriptor."""
+        with suppress(OSError):
+            socket.send_fds(self._channel, [b"\n"], [file])
+
     def receive(self, tick: Callable[[], None]) -> dict[str, Any]:
-        """The next message; `tick` is called some times a second meanwhile. Died, Forged."""
+        """The next message; `tick` is called some times a second meanwhile. Died, Killed, Forged."""
         while not self._lines:
             gone = self._process.poll() is not None  # asked before reading, so that its last words are read
             for key, _ in self._selector.select(0 if gone else TICK):
                 key.data()
             if gone and not self._lines:
-                raise Died(self._how_it_ended(), self._log.last_lines())
+                self._raise_how_it_ended()
+            if time.monotonic() - self._looked > MEMORY_TICK:
+                self._watch_memory()
             tick()
         line = self._lines.pop(0)
         try:
@@ -108,27 +149,48 @@ class Candidate:
         elif data == b"":
             self._selector.unregister(self._output)
 
-    def note_memory(self) -> None:
-        """Peak memory (bytes) so far of the program's process, the watcher's child, as the kernel counted it."""
-        watcher = self._process.pid
-        try:
-            children = Path(f"/proc/{watcher}/task/{watcher}/children").read_text().split()
-            status = Path(f"/proc/{children[0]}/status").read_text()
-            peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
-        except (OSError, IndexError, ValueError):
-            return
-        self.peak_memory = max(self.peak_memory, peak)
+    def look(self) -> Usage:
+        """What the run has used so far (Linux)."""
+        self._looked = time.monotonic()
+        cpu = own = 0.0
+        memory, peak = 0, self.usage.peak_memory
+        for depth, pid in _tree(self._process.pid):
+            if depth == self._depth and not self._program:
+                self._program = pid
+            with suppress(OSError, IndexError, ValueError):
+                ticks = [
+                    int(field) for field in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+                ]
+                cpu += sum(ticks) / TICKS_PER_SECOND  # its own, and of children that it has waited for
+                if pid == self._program or depth < self._depth:
+                    own += sum(ticks[:2]) / TICKS_PER_SECOND
+                status = Path(f"/proc/{pid}/status").read_text()
+                memory += int(status.partition("VmRSS:")[2].split()[0]) * 1024
+                peak = max(peak, int(status.partition("VmHWM:")[2].split()[0]) * 1024)
+        others = max(self.usage.cpu_of_others, cpu - own)  # what nobody waited for is counted no more once it is gone
+        self.usage = Usage(max(self.usage.cpu, cpu), others, memory, peak)
+        return self.usage
 
-    def _how_it_ended(self) -> str:
-        code = self._process.returncode
+    def _watch_memory(self) -> None:
+        used = self.look().memory
+        if self._memory_limit and used > self._memory_limit:
+            raise Killed(f"{used / 1e9:.2g} GB used, {self._memory_limit / 1e9:.2g} GB allowed", "")
+
+    def _raise_how_it_ended(self) -> None:
+        """Died or Killed, with the words for it."""
+        code, last_lines = self._process.returncode, self._log.last_lines()
+        if self._depth > 1 and code > 128:  # bubblewrap says it as a shell does
+            code = 128 - code
         if code >= 0:
-            return f"the process ended itself with exit code {code}"
+            raise Died(f"the process ended itself with exit code {code}", last_lines)
+        if code == -signal.SIGKILL and _out_of_memory_kills() > self._out_of_memory_kills:
+            raise Killed(f"{self.usage.peak_memory / 1e9:.2g} GB used when the system ran out of it", last_lines)
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        return f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+        raise Died(f"killed by {name}", last_lines)
 
     def __exit__(self, *exception: object) -> None:
         """Hang up, upon which the watcher ends whatever the run has started; see that it did, and close the log."""
-        self.note_memory()
+        self.look()
         self._selector.close()
         self._channel.close()
         with suppress(subprocess.TimeoutExpired):
@@ -140,6 +202,24 @@ class Candidate:
             self._log.write(data)
         self._output.close()
         self._log.close()
+        with suppress(OSError):  # what the program left there is evidence
+            self._own.rmdir()
+
+
+def _tree(pid: int, depth: int = 0) -> Iterator[tuple[int, int]]:
+    """A process and all below it, each with its depth, where the system tells (Linux)."""
+    yield depth, pid
+    with suppress(OSError):
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):  # each thread has those that it started
+            for child in children.read_text().split():
+                yield from _tree(int(child), depth + 1)
+
+
+def _out_of_memory_kills() -> int:
+    """How many processes the kernel has killed for want of memory (Linux)."""
+    with suppress(OSError, IndexError, ValueError):
+        return int(Path("/proc/vmstat").read_text().partition("oom_kill ")[2].split()[0])
+    return 0
 
 
 class _Log:

@@ -32,6 +32,7 @@ class Options:
     promote: bool = True
     rerun: bool = False
     retest: bool = False
+    sandbox: str = "auto"
 
 
 @dataclass(frozen=True)

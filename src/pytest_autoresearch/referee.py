@@ -6,15 +6,20 @@ becomes `log.txt`, and answers with logits in a buffer that the referee allocate
 
 import json
 import math
+import os
+import re
 import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pytest_autoresearch.process import Candidate, Died, Forged
+from pytest_autoresearch.process import Candidate, Died, Forged, Killed
+from pytest_autoresearch.sandbox import Sandbox
 from pytest_autoresearch.track import Meter, Track, threads
 from pytest_autoresearch.verdict import Outcome
 
@@ -22,6 +27,10 @@ if TYPE_CHECKING:
     from pytest_autoresearch.data.prepare import Prepared
 
 CURVE_POINTS = 100
+OTHERS_CPU = 3.0
+"""CPU seconds that processes which a program starts may use where flop are the budget: nobody counts theirs."""
+ANSWER_CPU = 2.0
+"""CPU seconds, and so many times the usual, that one answer may take: what takes longer is training."""
 
 Watchdog = Callable[[float], AbstractContextManager[None]]
 """Guards a block for so many seconds; raises TimeoutError in it when they are over."""
@@ -29,13 +38,18 @@ Watchdog = Callable[[float], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Job:
-    """One run to do: `source` trained with `seed` on `track`; the evidence goes into `folder`."""
+    """One run to do: `source` trained with `seed` on `track`; the evidence goes into `folder`.
+
+    `cpu_limit`: CPU seconds that the whole run may use, where the budget is in flop and the baseline tells.
+    """
 
     track: Track
     data: "Prepared"
     source: str
     seed: int
     folder: Path
+    sandbox: Sandbox | None = None
+    cpu_limit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,11 @@ class Result:
     flop: int = 0
     training_seconds: float = 0.0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     memory_gb: float = 0.0
+    sandboxed: bool = False
+    luck: list[str] = field(default_factory=list)
+    """Digests of the random states that training began with."""
     curve: list[float | None] = field(default_factory=list)
     """Mean training loss (nats per token) in each hundredth of the budget."""
     scalars: dict[str, float | None] = field(default_factory=dict)
@@ -91,7 +109,7 @@ def run(job: Job, watchdog: Watchdog, spectator: Callable[[Progress], None] = la
     referee = _Referee(job, spectator)
     track = job.track
     shared = scoring.buffer_bytes(track.batch_size, track.sequence_length, track.vocab_size)
-    with Candidate(job.folder, shared) as candidate:
+    with Candidate(job.folder, shared, job.sandbox, track.memory) as candidate:
         try:
             with watchdog(job.track.budget.limit):
                 referee.train(candidate)
@@ -103,6 +121,8 @@ def run(job: Job, watchdog: Watchdog, spectator: Callable[[Progress], None] = la
             outcome = None, failed.outcome, failed.reason, failed.detail
         except Died as died:
             outcome = None, Outcome.CRASHED, *died.args
+        except Killed as killed:
+            outcome = None, Outcome.OUT_OF_MEMORY, f"{killed.args[0]}; {REMEDY}", killed.args[1]
         except Forged as forged:
             outcome = None, Outcome.DISQUALIFIED, str(forged), ""
         result = referee.result(candidate, *outcome)
@@ -117,16 +137,17 @@ class _Referee:
         self.job = job
         self.spectator = spectator
         self.began = time.monotonic()
-        self.meter = Meter(job.track.budget, self.began)
+        self.meter = Meter(job.track.budget, self.began, compiles=job.track.device != "cpu")
         self.stage = "starting"
         self.loss = math.nan
         self.losses: list[list[float]] = [[] for _ in range(CURVE_POINTS)]
         self.scalars: dict[str, float | None] = {}
+        self.luck: list[str] = []
         self.trained = False
 
     def train(self, candidate: Candidate) -> None:
         """Follow the candidate until it has trained. Failed where it has not."""
-        track, data = self.job.track, self.job.data
+        track = self.job.track
         candidate.send(
             {
                 "program": str(self.job.folder / "program.py"),
@@ -134,7 +155,7 @@ class _Referee:
                 "device": track.device,
                 "threads": threads(),
                 "budget": asdict(track.budget),
-                "rows": str(data.train_path),
+                "memory": track.memory,
                 "sequence_length": track.sequence_length,
                 "vocab_size": track.vocab_size,
             }
@@ -143,18 +164,36 @@ class _Referee:
             message = candidate.receive(self.show)
             now = time.monotonic()
             try:
-                self.take(message, now)
+                self.take(message, now, candidate)
             except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
                 raise Failed(Outcome.DISQUALIFIED, f"sent an unreadable message: {str(message)[:80]}") from None
         if reason := self.meter.overspent():
             raise Failed(Outcome.DISQUALIFIED, reason)
-        candidate.note_memory()
+        self.check_cpu(candidate)
 
-    def take(self, message: dict[str, Any], now: float) -> None:
+    def check_cpu(self, candidate: Candidate) -> None:
+        """Flop are counted in the program's own process and by torch: CPU time tells what else has been at work."""
+        if self.job.track.budget.unit != "flop":
+            return
+        usage = candidate.look()
+        if usage.cpu_of_others > OTHERS_CPU:
+            reason = f"{usage.cpu_of_others:.1f} CPU seconds in processes that it started, whose flop nobody counts"
+            raise Failed(Outcome.DISQUALIFIED, reason)
+        if self.job.cpu_limit and usage.cpu > self.job.cpu_limit:
+            reason = f"{usage.cpu:.0f} CPU seconds; {self.job.cpu_limit:.0f} are allowed, from what the baseline takes"
+            raise Failed(Outcome.DISQUALIFIED, reason)
+
+    def take(self, message: dict[str, Any], now: float, candidate: Candidate) -> None:
         match message["event"]:
             case "start":
+                if self.stage != "starting":
+                    raise ValueError(message)
                 self.meter.start(now)
                 self.stage = "training"
+                self.luck = [str(digest) for digest in message["luck"]]
+                rows = self.job.data.open_train_rows()
+                candidate.send_file(rows)
+                os.close(rows)
             case "step":
                 tokens, flop = int(message["tokens"]), int(message["flop"])
                 if tokens < 1 or flop < self.meter.flop:
@@ -169,10 +208,13 @@ class _Referee:
                 scalars = {str(name): float(value) for name, value in message["scalars"].items()}
                 self.scalars = {name: _finite(value) for name, value in scalars.items()}
             case "trained":
-                self.meter.finish(int(message["flop"]), now)
+                flop = int(message["flop"])
+                if flop < self.meter.flop:
+                    raise ValueError(message)
+                self.meter.finish(flop, now)
                 self.trained = True
             case "failed":
-                raise _crash(message)
+                raise _crash(message, self.job.track.memory)
             case other:
                 raise ValueError(other)
 
@@ -184,6 +226,7 @@ class _Referee:
 
         track, data = self.job.track, self.job.data
         self.stage = "scoring"
+        cpu = [candidate.look().cpu]  # at the beginning, and after each answer
 
         def predict(tokens: torch.Tensor) -> torch.Tensor:
             shared_tokens, shared_logits = scoring.views(
@@ -193,9 +236,10 @@ class _Referee:
             candidate.send({"rows": len(tokens)})
             message = candidate.receive(lambda: None)  # `show` below tells how far scoring has come
             if message.get("event") == "failed":
-                raise _crash(message)
+                raise _crash(message, self.job.track.memory)
             if message != {"event": "logits"}:
                 raise Failed(Outcome.DISQUALIFIED, f"sent an unexpected message: {str(message)[:80]}")
+            cpu.append(candidate.look().cpu)
             return shared_logits.clone()  # what is scored is what was looked at
 
         def show(share: float) -> None:
@@ -204,13 +248,27 @@ class _Referee:
         own_threads = torch.get_num_threads()
         torch.set_num_threads(1)  # the sums are small, and threads of this process would get in the candidate's way
         try:
-            return scoring.score(predict, data.heldout_rows, data.token_bytes, track.batch_size, show)
+            val_bpb = scoring.score(predict, data.heldout_rows, data.token_bytes, track.batch_size, show)
         except scoring.RuleBroken as broken:
             raise Failed(Outcome.DISQUALIFIED, str(broken)) from None
         except scoring.NotFinite as error:
             raise Failed(Outcome.DIVERGED, str(error)) from None
         finally:
             torch.set_num_threads(own_threads)
+        self.check_answers([after - before for before, after in pairwise(cpu)])
+        self.check_cpu(candidate)
+        return val_bpb
+
+    def check_answers(self, cpu: list[float]) -> None:
+        """All answers are alike, so that each takes about the CPU seconds of another; the first may have to compile."""
+        usual = median(cpu)
+        allowed = [ANSWER_CPU * (1 + usual)] * len(cpu)
+        if self.job.track.budget.unit != "flop":  # under a counter of flop nothing is compiled
+            allowed[0] += self.meter.free_seconds_left
+        for took, limit in zip(cpu, allowed, strict=True):
+            if took > limit:
+                reason = f"{took:.1f} CPU seconds for one answer, {usual:.2g} for the usual one: its budget was over"
+                raise Failed(Outcome.DISQUALIFIED, reason)
 
     def show(self) -> None:
         """Tell the spectator how training goes."""
@@ -230,6 +288,7 @@ class _Referee:
     def result(
         self, candidate: Candidate, val_bpb: float | None, failure: Outcome | None, reason: str, detail: str
     ) -> Result:
+        usage = candidate.look()
         return Result(
             seed=self.job.seed,
             val_bpb=val_bpb,
@@ -241,7 +300,10 @@ class _Referee:
             flop=self.meter.flop,
             training_seconds=round(self.meter.training_seconds, 3),
             seconds=round(time.monotonic() - self.began, 3),
-            memory_gb=round(candidate.peak_memory / 1e9, 3),
+            cpu_seconds=round(usage.cpu, 2),
+            memory_gb=round(usage.peak_memory / 1e9, 3),
+            sandboxed=self.job.sandbox is not None,
+            luck=self.luck,
             curve=[_finite(sum(losses) / len(losses)) if losses else None for losses in self.losses],
             scalars=self.scalars,
         )
@@ -251,14 +313,24 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None  # JSON has no other numbers
 
 
-def _crash(message: dict[str, Any]) -> Failed:
-    """The verdict on an exception in the program."""
+REMEDY = "lower the batch size or the model"
+ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGTP]iB)")  # as torch and NumPy say it
+
+
+def _crash(message: dict[str, Any], memory: float | None) -> Failed:
+    """The verdict on an exception in the program; `memory` is what the track allows (bytes)."""
     error, kind = printable(message.get("error", ""), 300), str(message.get("kind", ""))
+    detail = printable(message.get("traceback", ""), 10_000)
     if kind == "Diverged":
         return Failed(Outcome.DIVERGED, error)
-    if kind in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in error:
-        error = f"out of memory: lower the batch size or the model ({error})"
-    return Failed(Outcome.CRASHED, error, printable(message.get("traceback", ""), 10_000))
+    if kind in ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError") or "can't allocate memory" in error:
+        asked = ASKED.search(str(message.get("error", "")))
+        units = {"bytes": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40, "PiB": 2.0**50}
+        gigabytes = float(asked[1]) * units[asked[2]] / 1e9 if asked else 0.0
+        what = f"{gigabytes:{',.0f' if gigabytes >= 10 else '.2g'}} GB asked" if asked else error
+        limit = f", {memory / 1e9:.2g} GB allowed in all" if memory else ""
+        return Failed(Outcome.OUT_OF_MEMORY, f"{what}{limit}; {REMEDY}", detail)
+    return Failed(Outcome.CRASHED, error, detail)
 
 
 def printable(text: object, length: int) -> str:

@@ -1,6 +1,8 @@
 """`Run`: all that a program's `train` receives. The candidate's side of a run; imports nothing of the referee's."""
 
+import hashlib
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +16,16 @@ from pytest_autoresearch.track import Meter
 
 class Diverged(BaseException):
     """The loss is NaN or infinite. Not an Exception, so that no program keeps a lost run going by accident."""
+
+
+def luck() -> list[str]:
+    """Digests of the states that random numbers are drawn from: torch's, NumPy's and Python's."""
+    states = (
+        torch.get_rng_state().numpy().tobytes(),
+        repr(np.random.get_state()).encode(),
+        repr(random.getstate()).encode(),
+    )
+    return [hashlib.sha256(state).hexdigest()[:16] for state in states]
 
 
 class Run:
@@ -30,7 +42,7 @@ class Run:
         seed: int,
         vocab_size: int,
         sequence_length: int,
-        rows: np.ndarray,
+        open_rows: Callable[[], np.ndarray],
         meter: Meter,
         count_flop: Callable[[], int],
         send: Callable[[dict[str, Any]], None],
@@ -39,7 +51,8 @@ class Run:
         self._seed = seed
         self._vocab_size = vocab_size
         self._sequence_length = sequence_length
-        self._rows = rows
+        self._open_rows = open_rows
+        self._rows: np.ndarray | None = None
         self._meter = meter
         self._count_flop = count_flop
         self._send = send
@@ -84,13 +97,11 @@ class Run:
         Every epoch is a new permutation. A program may call this more than once: the budget goes on.
         """
         length = self._sequence_length if sequence_length is None else sequence_length
-        windows = self._windows(length)
+        windows = self._windows(length, self._begin())
         if not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1")
         batch_size, length = int(batch_size), int(length)
         indices = self._shuffled(len(windows), batch_size)
-        self._meter.start(time.monotonic())
-        self._send({"event": "start"})
         while self._meter.allows_step():
             batch = torch.from_numpy(windows[next(indices)].astype(np.int64)).to(self._device)
             try:
@@ -110,11 +121,19 @@ class Run:
         if not math.isfinite(value):
             raise Diverged(f"loss is {value}")
 
-    def _windows(self, length: int) -> np.ndarray:
+    def _begin(self) -> np.ndarray:
+        """The training rows, (N, T + 1). They come when the clock starts: before it there is nothing to train on."""
+        if self._rows is None:
+            self._meter.start(time.monotonic())
+            self._send({"event": "start", "luck": luck()})
+            self._rows = self._open_rows()
+        return self._rows
+
+    def _windows(self, length: int, rows: np.ndarray) -> np.ndarray:
         """Every stretch of length + 1 tokens that a batch may hold: (N, length + 1), a view of the rows."""
         if length == self._sequence_length:
-            return self._rows
-        stream = self._rows.reshape(-1)
+            return rows
+        stream = rows.reshape(-1)
         if not isinstance(length, int | np.integer) or not 1 <= length < len(stream):
             raise ValueError(f"sequence_length is {length!r}; it must be a whole number from 1 to {len(stream) - 1}")
         return np.lib.stride_tricks.sliding_window_view(stream, length + 1)[::length]

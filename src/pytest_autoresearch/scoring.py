@@ -11,8 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pytest_autoresearch.verdict import student_t_cdf
+
 PROBE_TOLERANCE = 1e-4
-"""How far a logit may move, relative to max(1, |logit|), where nothing that it may depend on has changed."""
+"""How far a log-probability may move, relative to max(1, its size), where nothing that it may depend on has changed."""
+PROBED_ROWS = 512
+"""A quarter of the held-out rows is looked at again, or these many where that is more."""
+CHANCE = 1e-7
+"""How likely an honest model may be to be taken for one that learns while it is scored."""
 
 
 class RuleBroken(Exception):
@@ -73,42 +79,128 @@ def score(
 ) -> float:
     """val_bpb of `predict`, tokens (B, T) int64 → logits (B, T, vocab) float32, on held-out rows (N, T + 1).
 
-    Two batches, chosen by a secret draw, are asked for again: one unchanged (a model must not depend on what it has
-    seen before), one with its futures replaced (a model must not look ahead). RuleBroken names the probe.
+    Between the batches, at places that a secret draw chooses, come probes: rows that were asked for before, in other
+    company and with other futures, and twins, rows that differ in one token and are asked for early and late.
+    RuleBroken says what a model was seen to do.
     """
     total = BitsPerByte(torch.from_numpy(token_bytes.astype(np.int64)))
-    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     draw = np.random.default_rng(secrets.randbits(128))
-    repeated, altered = (int(draw.integers(len(batches))) for _ in range(2))
-    for number, batch in enumerate(batches):
-        tokens = torch.from_numpy(batch.astype(np.int64))
-        logits = predict(tokens[:, :-1])
-        total.add(logits, tokens[:, 1:])
-        if number == repeated:
-            first_look = logits.clone()
-        if number == altered:
-            probe_futures(predict, tokens[:, :-1], logits.clone(), draw)
-        progress((number + 1) / len(batches))
-    again = torch.from_numpy(batches[repeated][:, :-1].astype(np.int64))
-    if moved(first_look, predict(again)) > PROBE_TOLERANCE:
-        raise RuleBroken("the same tokens got other logits on a second look")
+    starts = range(0, len(rows), batch_size)
+    tokens = torch.from_numpy(rows.astype(np.int64))
+    wanted = min(len(starts) // 4, PROBED_ROWS // batch_size)
+    probes = [Probe(tokens, batch_size, draw) for _ in range(max(1, wanted))]
+    twins = Twins(tokens, total.token_bytes, batch_size, draw)
+    late = int(draw.integers(len(starts) * 3 // 4, len(starts)))
+    twins.look(predict)
+    for number, start in enumerate(starts):
+        batch = tokens[start : start + batch_size]
+        logits = predict(batch[:, :-1])
+        total.add(logits, batch[:, 1:])
+        for probe in probes:
+            probe.note(start, logits)
+            if number == probe.due:
+                probe.look_again(predict)
+        if number == late:
+            twins.look(predict)
+        progress((number + 1) / len(starts))
+    twins.compare()
     return total.value
 
 
-def probe_futures(
-    predict: Callable[[Tensor], Tensor], tokens: Tensor, logits: Tensor, draw: np.random.Generator
-) -> None:
-    """Replace each row's tokens after a drawn position: the logits up to it must not move."""
-    (rows, length), vocab_size = tokens.shape, logits.shape[-1]
-    cut = torch.from_numpy(draw.integers(0, max(1, length - 1), size=(rows, 1)))
-    others = (tokens + torch.from_numpy(draw.integers(1, vocab_size, size=(rows, length)))) % vocab_size
-    past = torch.arange(length) <= cut
-    after = predict(torch.where(past, tokens, others))
-    if moved(logits[past], after[past]) > PROBE_TOLERANCE:
+class Probe:
+    """One batch of rows that have been asked for before, each now in other company and with another row's future.
+
+    The log-probabilities up to the cut must not move. Futures are real text, so that a model cannot tell a probe by
+    their being gibberish, and log-probabilities are compared, for logits may all be moved by a constant. For each row
+    a few positions before its cut are kept of the first look.
+    """
+
+    def __init__(self, tokens: Tensor, batch_size: int, draw: np.random.Generator) -> None:
+        count, length = len(tokens), tokens.shape[1] - 1
+        batches = math.ceil(count / batch_size)
+        self.due = int(draw.integers(batches // 2, batches))  # the batch after which it comes
+        asked = min(count, (self.due + 1) * batch_size)
+        self._tokens, self._batch_size = tokens[:, :-1], batch_size
+        self._rows = torch.from_numpy(draw.choice(asked, min(batch_size, count), replace=False))
+        self._futures = self._tokens[torch.from_numpy(draw.permutation(count)[: len(self._rows)])]
+        self._cut = torch.from_numpy(draw.integers(0, max(1, length - 1), size=(len(self._rows), 1)))
+        earlier = torch.from_numpy(draw.integers(0, length, size=(len(self._rows), 1))) % (self._cut + 1)
+        self._positions = torch.cat([(self._cut - torch.arange(3)).clamp(min=0), earlier], dim=1)
+        self._first = torch.empty(0)
+
+    def note(self, start: int, logits: Tensor) -> None:
+        """Keep what is to be compared of the first look, at the rows from `start` on."""
+        if not len(self._first):
+            self._first = torch.empty(*self._positions.shape, logits.shape[-1])
+        here = (self._rows >= start) & (self._rows < start + len(logits))
+        self._first[here] = self._pick(logits[self._rows[here] - start], here)
+
+    def look_again(self, predict: Callable[[Tensor], Tensor]) -> None:
+        """RuleBroken where the second look differs; two more looks tell why."""
+        rows = self._tokens[self._rows]
+        altered = torch.where(torch.arange(rows.shape[1]) <= self._cut, rows, self._futures)
+        everyone = torch.ones(len(rows), dtype=torch.bool)
+        if self._same(everyone, predict(altered)):
+            return
+        start = int(self._rows[0]) // self._batch_size * self._batch_size
+        here = (self._rows >= start) & (self._rows < start + self._batch_size)
+        again = predict(self._tokens[start : start + self._batch_size])
+        if not self._same(here, again[self._rows[here] - start]):
+            raise RuleBroken("the same tokens got other logits on a second look")
+        if not self._same(everyone, predict(rows)):
+            raise RuleBroken("logits depend on the other rows of the batch")
         raise RuleBroken("logits depend on tokens that come later")
+
+    def _pick(self, logits: Tensor, which: Tensor) -> Tensor:
+        """Log-probabilities (rows, positions, vocab) at the kept positions of some rows."""
+        index = self._positions[which, :, None].expand(-1, -1, logits.shape[-1])
+        return logits.gather(1, index).log_softmax(-1)
+
+    def _same(self, which: Tensor, logits: Tensor) -> bool:
+        return moved(self._first[which], self._pick(logits, which)) <= PROBE_TOLERANCE
+
+
+class Twins:
+    """Pairs of rows that differ in one early token: one of each is asked for first of all, the other near the end.
+
+    Which one comes first is a toss, so neither is likelier the easier one, unless the model has learned from the
+    held-out text in between. That neither has been seen before helps where answers are remembered.
+    """
+
+    def __init__(self, tokens: Tensor, token_bytes: Tensor, batch_size: int, draw: np.random.Generator) -> None:
+        count, length = len(tokens), tokens.shape[1] - 1
+        chosen = torch.from_numpy(draw.permutation(count)[:batch_size])
+        place = torch.from_numpy(draw.integers(0, max(1, length // 4), size=(len(chosen), 1)))
+        self._inputs, self._targets = tokens[chosen, :-1], tokens[chosen, 1:]
+        self._counts = (token_bytes[self._targets] > 0) & (torch.arange(length) > place)
+        self._pairs = [
+            self._inputs.scatter(
+                1, place, tokens[torch.from_numpy(draw.integers(0, count, len(chosen)))].gather(1, place)
+            )
+            for _ in range(2)
+        ]
+        self._nats: list[Tensor] = []
+
+    def look(self, predict: Callable[[Tensor], Tensor]) -> None:
+        """Ask for the next of the two batches."""
+        logits = predict(self._pairs[len(self._nats)])
+        nats = F.cross_entropy(logits.flatten(0, 1), self._targets.flatten(), reduction="none").view_as(self._targets)
+        self._nats.append(torch.where(self._counts, nats, 0.0).sum(1).double())
+
+    def compare(self) -> None:
+        """RuleBroken where the later twins were predicted better than chance explains."""
+        early, late = self._nats
+        gain = early - late
+        if len(gain) < 2 or not gain.isfinite().all() or float(gain.std()) == 0:
+            return
+        t = float(gain.mean() / gain.std() * math.sqrt(len(gain)))
+        if student_t_cdf(-t, len(gain) - 1) < CHANCE:
+            raise RuleBroken(
+                f"it learned from held-out text: {float(gain.sum() / early.sum()):.2%} better the second time"
+            )
 
 
 def moved(before: Tensor, after: Tensor) -> float:
-    """The largest change of a logit relative to max(1, |logit|)."""
+    """The largest change of a log-probability relative to max(1, |log-probability|)."""
     change = torch.where(before == after, 0.0, (after - before).abs() / before.abs().clamp(min=1))  # −∞ may stay −∞
     return float(change.nan_to_num(nan=math.inf).max()) if change.numel() else 0.0

@@ -1,49 +1,37 @@
 """One session: what the hooks delegate to. Chooses the track, records the baseline, judges, logs and promotes."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Protocol
-
-from filelock import FileLock
+from typing import TYPE_CHECKING, Any
 
 from pytest_autoresearch import BadInput
-from pytest_autoresearch.baseline import Baseline, Record, mean_curve, now
+from pytest_autoresearch.baseline import Baseline, Record, mean_curve
 from pytest_autoresearch.experiment import (
     Experiment,
     Program,
     line_counts,
+    own_luck,
     read_experiment,
     same_program,
     sha256,
 )
+from pytest_autoresearch.files import now
+from pytest_autoresearch.judge import OWN_LUCK, Judge, Spectators
 from pytest_autoresearch.ledger import Ledger, Verdict
 from pytest_autoresearch.project import Options, Project
+from pytest_autoresearch.sandbox import Sandbox, find_sandbox
 from pytest_autoresearch.splice import unreachable_overrides
 from pytest_autoresearch.track import Track, digest, fingerprint, with_options
-from pytest_autoresearch.verdict import Outcome, decide
+from pytest_autoresearch.verdict import Outcome
 
 if TYPE_CHECKING:
     from pytest_autoresearch.data.prepare import Prepared
-    from pytest_autoresearch.referee import Progress, Result, Watchdog
-
-
-class Spectators(Protocol):
-    """Who watches a session: the terminal, or nobody."""
-
-    def watch(self, label: str) -> AbstractContextManager[Callable[["Progress"], None]]:
-        """What to call with the progress of one run."""
-
-    def preparing(self) -> AbstractContextManager[Callable[[str, float], None]]:
-        """What to call with the progress (stage, 0 to 1) of preparing the data."""
-
-    def recorded(self, record: Record) -> None:
-        """The baseline has been recorded."""
+    from pytest_autoresearch.referee import Result, Watchdog
 
 
 class NotJudged(Exception):
@@ -100,7 +88,7 @@ class Session:
 
     @cached_property
     def baseline(self) -> Baseline:
-        return Baseline(self.track)
+        return Baseline(self.track, self.ledger)
 
     @cached_property
     def baseline_source(self) -> str:
@@ -120,6 +108,14 @@ class Session:
             "sequence_length": track.sequence_length,
             "eval_tokens": track.eval_tokens,
         }
+
+    @cached_property
+    def sandbox(self) -> tuple[Sandbox | None, str]:
+        """What candidates run in, and the words for it."""
+        from pytest_autoresearch.data.prepare import cache_folder
+
+        corpus = self.project.root / self.track.corpus
+        return find_sandbox(self.options.sandbox, [self.project.root, cache_folder(), corpus])
 
     def prepare(self, progress: Callable[[str, float], None]) -> "Prepared":
         """The track's text as rows of tokens, from the cache or made now."""
@@ -146,6 +142,7 @@ class Session:
         if self._ready:
             return
         try:
+            self.sandbox  # noqa: B018  looked up first: where it is a must and not there, nothing is trained
             with spectators.preparing() as progress:
                 self.data = self.prepare(progress)
             if self.options.record or len(self.stored_record().scores) < self.track.seeds:
@@ -163,6 +160,8 @@ class Session:
         with self.baseline.lock():  # of two sessions the second waits here, and then finds the record
             if self.baseline.source() != self.baseline_source:
                 raise BadInput(f"{self.baseline.path}: another session has changed it meanwhile; start again")
+            if call := own_luck(self.baseline_source):
+                raise BadInput(f"{self.baseline.path}: `{call}`: {OWN_LUCK}")
             record = self.stored_record()
             if self.options.record and record.recorded_at < self._began:
                 record = Record(record.program_sha, record.fingerprint)
@@ -171,7 +170,7 @@ class Session:
                 return
             results: list[Result] = []
             for seed in seeds:
-                result = self._run("baseline", self.baseline_source, seed, watchdog, spectators)
+                result = self._judge_of(watchdog, spectators).run("baseline", self.baseline_source, seed)
                 if result.val_bpb is None:
                     folder = self.ledger.evidence(self.track.name, "baseline", record.program_sha)
                     raise BadInput(
@@ -185,7 +184,8 @@ class Session:
                 scores=[*record.scores, *(result.val_bpb for result in results if result.val_bpb is not None)],
                 curve=mean_curve([result.curve for result in results]),
                 memory_gb=max([record.memory_gb, *(result.memory_gb for result in results)]),
-                seconds=(record.seconds * runs + sum(result.seconds for result in results)) / (runs + len(results)),
+                seconds=_mean([record.seconds] * runs, [result.seconds for result in results]),
+                cpu_seconds=_mean([record.cpu_seconds] * runs, [result.cpu_seconds for result in results]),
                 recorded_at=now(),
             )
             self.baseline.write_record(record)
@@ -228,7 +228,7 @@ class Session:
         if self.options.rerun:
             return None
         known = self.ledger.verdicts(self.track.name, experiment.name)
-        key = self.key(program)
+        key = self.key(experiment, program)
         for verdict in reversed(known):
             if verdict.key == key:
                 return replace(verdict, recorded=True)
@@ -248,11 +248,12 @@ class Session:
                 raise NotJudged(why)
         return None
 
-    def key(self, program: Program) -> str:
+    def key(self, experiment: Experiment, program: Program) -> str:
         """All that a verdict is a function of."""
         track = self.track
-        setting = [self.fingerprint, track.budget.limit, track.batch_size, track.seeds, track.alpha]
-        return digest([program.sha, sha256(self.baseline_source), setting])
+        rule = [track.seeds, track.alpha, track.noise, track.simplify_margin, track.max_memory_growth]
+        setting = [self.fingerprint, track.budget.limit, track.batch_size, track.memory, *rule]
+        return digest([program.sha, experiment.simplifies, sha256(self.baseline_source), setting])
 
     def judge(self, experiment: Experiment, watchdog: "Watchdog", spectators: Spectators) -> Verdict:
         """Train the experiment's program seed by seed until the verdict is clear; saved beside its evidence."""
@@ -270,60 +271,45 @@ class Session:
     ) -> Verdict:
         self.make_ready(watchdog, spectators)
         record = self.record
-        if folder.exists():  # of an earlier judgement, with more seeds perhaps
-            for old in folder.glob("seed-*"):
-                shutil.rmtree(old)
-        results: list[Result] = []
-        while True:
-            scores = [result.val_bpb for result in results if result.val_bpb is not None]
-            decision = decide(record.scores, scores, self.track.alpha)
-            if decision.outcome or (results and results[-1].failure):
-                break
-            results.append(self._run(experiment.name, program.source, len(results), watchdog, spectators))
-        last = results[-1]
+        try:
+            ruling = self._judge_of(watchdog, spectators).judge(experiment, program, self.baseline_source, record)
+        except BadInput as error:
+            raise BadInput(self.shorten(error)) from None
+        results, decision = ruling.results, ruling.decision
         added, removed = line_counts(self.baseline_source, program.source)
+        memory = max((result.memory_gb for result in results), default=0.0)
         return Verdict(
             experiment=experiment.name,
             description=experiment.description,
             track=self.track.name,
-            outcome=last.failure or decision.outcome or Outcome.CRASHED,
-            reason=last.reason or decision.reason,
-            detail=last.detail,
-            scores=scores,
+            outcome=ruling.outcome,
+            reason=ruling.reason,
+            detail=results[-1].detail if results else "",
+            scores=[result.val_bpb for result in results if result.val_bpb is not None],
             delta=decision.delta,
             p_value=decision.p_value,
             runs=len(results),
             seconds=sum(result.seconds for result in results),
-            memory_gb=max(result.memory_gb for result in results),
+            cpu_seconds=sum(result.cpu_seconds for result in results),
+            memory_gb=memory,
+            memory_growth=memory / record.memory_gb - 1 if memory and record.memory_gb else None,
             lines_added=added,
             lines_removed=removed,
             experiment_sha=experiment.sha,
             program_sha=program.sha,
             baseline_sha=record.program_sha,
-            key=self.key(program),
+            key=self.key(experiment, program),
             platform=digest(self.fingerprint),
             evidence=self.relative(folder),
             finished_at=now(),
             curve=mean_curve([result.curve for result in results]),
             baseline_scores=record.scores,
+            simplifies=experiment.simplifies,
             provisional=bool(self.provisional),
         )
 
-    def _run(self, name: str, source: str, seed: int, watchdog: "Watchdog", spectators: Spectators) -> "Result":
-        from pytest_autoresearch import referee
-
-        folder = self.ledger.evidence(self.track.name, name, sha256(source)) / f"seed-{seed}"
-        job = referee.Job(self.track, self.data, source, seed, folder)
-        with self._device(), spectators.watch(f"{name} seed {seed + 1}/{self.track.seeds}") as spectator:
-            return referee.run(job, watchdog, spectator)
-
-    def _device(self) -> AbstractContextManager[object]:
-        """Under a wall-clock budget runs take turns on the device, for two at once would slow each other down."""
-        if self.track.budget.unit != "s":
-            return nullcontext()
-        from pytest_autoresearch.data.prepare import cache_folder
-
-        return FileLock(cache_folder() / f"{self.track.device}.lock")
+    def _judge_of(self, watchdog: "Watchdog", spectators: Spectators) -> Judge:
+        return Judge(self.track, self.data, self.sandbox[0], self.ledger, watchdog, spectators)
 
     def broken(self, path: Path, error: BadInput) -> Verdict:
         """The verdict on a file that is no experiment: crashed, with the reason."""
@@ -368,39 +354,52 @@ class Session:
         """Note a verdict and log what can be logged: what was kept only gets its status at the session's end."""
         self.verdicts.append(verdict)
         with self._noting_problems():
-            if self.baseline_before is None:
-                record = self.stored_record()
-                if not record.scores:
-                    return  # the first line of a track is its baseline: the rest waits for it
-                self.baseline_before = record
-                self.ledger.log_baseline(self.track, record)
+            if not self._log_baseline():
+                return
             for number, waiting in enumerate(self.verdicts):
                 if not waiting.status and waiting.outcome is not Outcome.KEPT:
                     self.verdicts[number] = self.ledger.log(waiting)
 
+    def _log_baseline(self) -> bool:
+        """The first line of a track is its baseline. False while there is none: the rest waits for it."""
+        if self.baseline_before is None:
+            record: Record = vars(self).get("record") or self.stored_record()  # another session may have promoted
+            if not record.scores:
+                return False
+            self.baseline_before = record
+        self.ledger.log_baseline(self.track, self.baseline_before)
+        return True
+
     def finish(self, promote: bool) -> None:
-        """Promote the best of what was kept, log the rest of it as passed."""
+        """Log what was kept but outrun as passed, then promote the best; a kill in between loses neither."""
         self.finished = True
-        kept = [verdict for verdict in self.verdicts if verdict.outcome is Outcome.KEPT]
-        best = min((v for v in kept if not v.provisional), key=lambda v: fmean(v.scores), default=None)
+        best = None
         with self._noting_problems():
+            kept = [verdict for verdict in self.verdicts if verdict.outcome is Outcome.KEPT]
             if kept and (self.provisional or not self.options.promote or not promote):
                 why = self.provisional or ("--ar-no-promote" if promote else "interrupted")
                 self.notes.append(f"nothing promoted: {why}")
-            elif best:
-                self.promotion = self._promote(best)
+            else:
+                best = min(
+                    (v for v in kept if not v.provisional), key=lambda v: (v.simplifies, fmean(v.scores)), default=None
+                )
         for number, verdict in enumerate(self.verdicts):
-            promoted = self.promotion is not None and verdict is best
-            if promoted or (verdict.outcome is Outcome.KEPT and not verdict.status):
+            if verdict.outcome is Outcome.KEPT and not verdict.status and verdict is not best:
                 with self._noting_problems():
-                    status = "keep" if promoted else "pass"
-                    self.verdicts[number] = self.ledger.log(replace(verdict, status=status))
+                    self.verdicts[number] = self.ledger.log(verdict)
+        if best:
+            with self._noting_problems():  # a problem here leaves it without a line, for the next session to promote
+                self.promotion = self._promote(best)
+                status = "keep" if self.promotion else best.status
+                self.verdicts[self.verdicts.index(best)] = self.ledger.log(replace(best, status=status))
+        with self._noting_problems():
+            self._log_lost()
 
     def _promote(self, verdict: Verdict) -> Promotion | None:
-        assert self.baseline_before is not None
-        source = (self.project.root / verdict.evidence / "seed-0" / "program.py").read_text(encoding="utf-8")
+        path = self.project.root / verdict.evidence / "seed-0" / "program.py"
+        source = path.read_text(encoding="utf-8", errors="replace")
         if sha256(source) != verdict.program_sha:
-            raise BadInput(f"{verdict.evidence}/seed-0/program.py: not the program that was judged; nothing promoted")
+            raise BadInput(f"{path}: not the program that was judged; nothing promoted")
         record = Record(
             program_sha=verdict.program_sha,
             fingerprint=self.fingerprint,
@@ -408,14 +407,27 @@ class Session:
             curve=verdict.curve,
             memory_gb=verdict.memory_gb,
             seconds=verdict.seconds / verdict.runs,
+            cpu_seconds=verdict.cpu_seconds / verdict.runs,
             recorded_at=verdict.finished_at,
         )
-        if not self.baseline.promote(source, record, judged_against=verdict.baseline_sha):
+        if self.baseline.promote(source, record, verdict):
+            return Promotion(verdict, fmean(verdict.baseline_scores), record.val_bpb, self.baseline.path)
+        if sha256(self.baseline.source()) == verdict.program_sha:
+            self.notes.append(f"another session has promoted {verdict.experiment}")
+        else:
             self.notes.append(
-                f"nothing promoted: {self.baseline.path} has changed since {verdict.experiment} was judged"
+                f"nothing promoted: {verdict.experiment} was kept against an earlier baseline, for "
+                f"{self.relative(self.baseline.path)} has changed meanwhile; the next session tries it again by itself"
             )
-            return None
-        return Promotion(verdict, self.baseline_before.val_bpb, record.val_bpb, self.baseline.path)
+        return None
+
+    def _log_lost(self) -> None:
+        """Log the verdicts of killed sessions that none will replay, since the baseline has moved."""
+        moved = sha256(self.baseline.source())
+        lost = [verdict for verdict in self.ledger.unlogged(self.track.name) if verdict.baseline_sha != moved]
+        if lost and self._log_baseline():
+            for verdict in lost:
+                self.ledger.log(verdict)
 
     @contextmanager
     def _noting_problems(self) -> Iterator[None]:
@@ -423,6 +435,14 @@ class Session:
         try:
             yield
         except BadInput as error:
-            self.notes.append(self.shorten(error))
+            line = self.shorten(error)
         except OSError as error:
-            self.notes.append(f"{error.filename or self.ledger.path}: {error.strerror or error}")
+            line = self.shorten(BadInput(f"{error.filename or self.ledger.path}: {error.strerror or error}"))
+        else:
+            return
+        if line not in self.notes:
+            self.notes.append(line)
+
+
+def _mean(*parts: list[float]) -> float:
+    return fmean([number for part in parts for number in part])

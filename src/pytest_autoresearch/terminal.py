@@ -21,6 +21,7 @@ LETTERS = {
     Outcome.KEPT: "K",
     Outcome.DISCARDED: "D",
     Outcome.CRASHED: "C",
+    Outcome.OUT_OF_MEMORY: "M",
     Outcome.DIVERGED: "V",
     Outcome.TIMED_OUT: "T",
     Outcome.DISQUALIFIED: "Q",
@@ -171,19 +172,20 @@ def _time(seconds: float) -> str:
 
 
 def _gb(measured: Record | Verdict) -> str:
-    return f"{measured.memory_gb:.1f} GB" if measured.memory_gb else ""
+    growth = getattr(measured, "memory_growth", None)
+    return f"{measured.memory_gb:.1f} GB" * bool(measured.memory_gb) + (f" {growth:+.0%}" if growth is not None else "")
 
 
 def header(session: "Session") -> list[str]:
     """The track and the record that experiments are judged by."""
     try:
-        track, record = session.track, session.stored_record()
+        track, record, (_, sandbox) = session.track, session.stored_record(), session.sandbox
     except BadInput as error:
         return [f"autoresearch: {session.shorten(error)}"]
     known = session.fingerprint
     lines = [
         f"autoresearch: track {track.name} on {known['device'].partition(': ')[2]} ({known['threads']} threads), "
-        f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}"
+        f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}, {sandbox}"
     ]
     if session.options.record:
         lines.append(f"autoresearch: {session.relative(track.program_path)} is recorded anew first")

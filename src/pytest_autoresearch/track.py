@@ -49,8 +49,9 @@ class Meter:
 
     WARM_UP_STEPS = 10
 
-    def __init__(self, budget: Budget, began: float) -> None:
+    def __init__(self, budget: Budget, began: float, compiles: bool = True) -> None:
         self.budget = budget
+        self._compiles = compiles
         self.steps = 0
         self.tokens = 0
         self.flop = 0
@@ -103,9 +104,25 @@ class Meter:
                 return self.tokens
             case "flop":
                 return self.flop
-        charged = sum(min(seconds, tokens * self._seconds_per_token) for seconds, tokens in self._warm_up)
-        free = self._startup + sum(seconds for seconds, _ in self._warm_up) - charged
-        return self._steady_seconds + self._afterwards + charged + max(0.0, free - self.budget.startup)
+        charged = sum(self._charges)
+        return self._steady_seconds + self._afterwards + charged + max(0.0, self._free - self.budget.startup)
+
+    @property
+    def _charges(self) -> list[float]:
+        """What each of the first steps costs in seconds."""
+        if not self._compiles:
+            return [seconds for seconds, _ in self._warm_up]
+        return [min(seconds, tokens * self._seconds_per_token) for seconds, tokens in self._warm_up]
+
+    @property
+    def _free(self) -> float:
+        """Seconds so far that cost nothing."""
+        return self._startup + sum(seconds for seconds, _ in self._warm_up) - sum(self._charges)
+
+    @property
+    def free_seconds_left(self) -> float:
+        """What is left of the startup's free seconds."""
+        return max(0.0, self.budget.startup - self._free)
 
     @property
     def _seconds_per_token(self) -> float:
@@ -158,6 +175,14 @@ class Track:
     batch_size: int
     seeds: int
     alpha: float
+    memory: float | None = None
+    """Bytes that a run may take; None: what the machine has."""
+    noise: float | None = None
+    """Known standard deviation of a paired difference (bits per byte) where nothing but the luck differs."""
+    simplify_margin: float | None = None
+    """How much worse (bits per byte) a program with `GOAL = "simplify"` must be shown not to be."""
+    max_memory_growth: float | None = None
+    """Share of the baseline's memory by which a candidate may exceed it."""
 
     @property
     def program_path(self) -> Path:
@@ -170,7 +195,7 @@ class Track:
 def parse_amount(text: object, units: Sequence[str] = UNITS) -> tuple[float, str]:
     """`"1.5e12 flop"` → `(1.5e12, "flop")`. ValueError says what is allowed."""
     allowed = "a positive number and a unit, as in " + " or ".join(f'"5 {unit}"' for unit in units)
-    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*", text) if isinstance(text, str) else None
+    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Z]+)\s*", text) if isinstance(text, str) else None
     try:
         amount, unit = float(match[1]), match[2]  # type: ignore[index]
     except (TypeError, ValueError):
@@ -206,8 +231,18 @@ def _probability(value: object) -> float:
     return float(value)
 
 
+def _positive(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise ValueError("a positive number")
+    return float(value)
+
+
 def _seconds(value: object) -> float:
     return parse_amount(value, ["s"])[0]
+
+
+def _bytes(value: object) -> float:
+    return parse_amount(value, ["GB"])[0] * 1e9
 
 
 # The whole vocabulary of track.toml: (section, key) → how its value is read.
@@ -224,6 +259,12 @@ _KEYS: dict[tuple[str, str], Callable[[object], Any]] = {
     ("evaluation", "batch_size"): _whole,
     ("verdict", "seeds"): _whole,
     ("verdict", "alpha"): _probability,
+}
+_OPTIONAL: dict[tuple[str, str], Callable[[object], Any]] = {
+    ("budget", "memory"): _bytes,
+    ("verdict", "noise"): _positive,
+    ("verdict", "simplify_margin"): _positive,
+    ("verdict", "max_memory_growth"): _positive,
 }
 
 
@@ -271,15 +312,18 @@ def read_track(folder: Path) -> Track:
             found.update({(key, inner): inner_value for inner, inner_value in value.items()})
         else:
             found["", key] = value
+    vocabulary = _KEYS | _OPTIONAL
     for where in found:
-        if where not in _KEYS:
-            allowed = ", ".join(_spell(*key) for key in _KEYS if key[0] == where[0]) or ", ".join(
+        if where not in vocabulary:
+            allowed = ", ".join(_spell(*key) for key in vocabulary if key[0] == where[0]) or ", ".join(
                 f"[{section}]" for section in dict.fromkeys(section for section, _ in _KEYS) if section
             )
             raise BadInput(f"{path}: unknown key {_spell(*where)}; allowed: {allowed}")
 
     values: dict[tuple[str, str], Any] = {}
-    for where, read in _KEYS.items():
+    for where, read in vocabulary.items():
+        if where in _OPTIONAL and where not in found:
+            continue
         if where not in found:
             raise BadInput(f"{path}: missing key {_spell(*where)}")
         try:
@@ -304,6 +348,7 @@ def read_track(folder: Path) -> Track:
         batch_size=values["evaluation", "batch_size"],
         seeds=values["verdict", "seeds"],
         alpha=values["verdict", "alpha"],
+        **{key: values.get((section, key)) for section, key in _OPTIONAL},
     )
 
 
@@ -322,7 +367,7 @@ def with_options(track: Track, budget: str | None, seeds: int | None) -> Track:
             limit = max(limit, track.budget.startup + 2 * amount)
         other = replace(track.budget, amount=amount, unit=unit, limit=limit)
         if (amount, unit) != (track.budget.amount, track.budget.unit):  # numbers of its own, so a name of its own
-            track = replace(track, name=f"{track.name}@{amount:g}{unit}", budget=other)
+            track = replace(track, name=f"{track.name}@{amount:g}{unit}", budget=other, noise=None)
     if seeds is not None:
         track = replace(track, seeds=_option("--ar-seeds", seeds, _whole))
     return track

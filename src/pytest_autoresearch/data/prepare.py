@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, TextIO
 
 from pytest_autoresearch import BadInput
 from pytest_autoresearch.data.corpus import Corpus, Document, open_corpus
@@ -58,6 +59,30 @@ class Prepared:
     def heldout_rows(self) -> "NDArray[np.uint16]":
         """(eval_tokens // sequence_length, sequence_length + 1), memory-mapped and read-only."""
         return self._rows(self.heldout_path)
+
+    def open_train_rows(self) -> int:
+        """A file descriptor of the training rows that nobody can write through, to hand to a candidate.
+
+        A read-only descriptor of a file of one's own can be opened again for writing under /proc; a sealed copy in
+        memory cannot (Linux; elsewhere the file itself). Made once.
+        """
+        return os.open(
+            f"/proc/self/fd/{self._sealed_rows.fileno()}" if self._sealed_rows else self.train_path, os.O_RDONLY
+        )
+
+    @cached_property
+    def _sealed_rows(self) -> "IO[bytes] | None":
+        try:
+            import fcntl
+
+            copy = os.fdopen(os.memfd_create("rows", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "wb")
+            with self.train_path.open("rb") as file:
+                shutil.copyfileobj(file, copy, 1 << 20)
+            copy.flush()
+            fcntl.fcntl(copy, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        except (ImportError, AttributeError, OSError):
+            return None
+        return copy
 
     @property
     def token_bytes(self) -> "NDArray[np.int64]":

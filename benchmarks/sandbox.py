@@ -1,0 +1,51 @@
+"""What the sandbox adds to a run: the start and the end of a candidate's process, with it and without, in turns.
+
+    .venv/bin/python benchmarks/sandbox.py [--repeats 30]
+
+The process imports the candidate's code, but not torch, whose import varies by more than the sandbox takes, and ends.
+What the sandbox does, it does once at the start (mounts, namespaces) and once at the end; training in it runs on the
+same kernel.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from pytest_autoresearch.sandbox import find_sandbox
+
+COMMAND = [sys.executable, "-P", "-c", "import pytest_autoresearch.candidate"]
+
+
+def seconds(command: list[str], folder: Path) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True, cwd=folder)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=30)
+    repeats = parser.parse_args().repeats
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "files").mkdir()
+        began = time.perf_counter()
+        sandbox, words = find_sandbox("bwrap", [folder])
+        assert sandbox is not None, words
+        print(f"finding out whether it works, once a session: {(time.perf_counter() - began) * 1000:.0f} ms")
+        inside = sandbox.wrap(COMMAND, folder, folder / "files")
+        pairs = [(seconds(COMMAND, folder), seconds(inside, folder)) for _ in range(repeats)]
+    plain, boxed = (median(column) for column in zip(*pairs, strict=True))
+    added = median(with_it - without for without, with_it in pairs)
+    print(f"without the sandbox {plain * 1000:.0f} ms, in it {boxed * 1000:.0f} ms, median of {repeats} each")
+    print(
+        f"the sandbox adds {added * 1000:.0f} ms to a run (median of the paired differences): {boxed / plain:.2f} times"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Judging: a program is trained seed by seed until its scores, or what it did, make the verdict clear."""
+
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from filelock import FileLock
+
+from pytest_autoresearch import BadInput
+from pytest_autoresearch.baseline import Record
+from pytest_autoresearch.experiment import Experiment, Program, code_lines, own_luck, sha256
+from pytest_autoresearch.ledger import Ledger
+from pytest_autoresearch.sandbox import Sandbox
+from pytest_autoresearch.track import Track
+from pytest_autoresearch.verdict import Decision, Outcome, decide
+
+if TYPE_CHECKING:
+    from pytest_autoresearch.data.prepare import Prepared
+    from pytest_autoresearch.referee import Progress, Result, Watchdog
+
+OWN_LUCK = "random numbers must follow from run.seed, which the harness has seeded them with"
+CPU_FACTOR, CPU_SLACK = 3.0, 10.0
+"""A run under a budget in flop may use so many times the baseline's CPU seconds, and so many more: what is not counted
+as flop (elementwise operations, NumPy, code of its own) is bounded so."""
+
+
+class Spectators(Protocol):
+    """Who watches: the terminal, or nobody."""
+
+    def watch(self, label: str) -> AbstractContextManager[Callable[["Progress"], None]]:
+        """What to call with the progress of one run."""
+
+    def preparing(self) -> AbstractContextManager[Callable[[str, float], None]]:
+        """What to call with the progress (stage, 0 to 1) of preparing the data."""
+
+    def recorded(self, record: Record) -> None:
+        """The baseline has been recorded."""
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What a program earned, why, and the runs that it took."""
+
+    outcome: Outcome
+    reason: str
+    decision: Decision
+    results: list["Result"]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Has programs of one track trained, and rules on what comes of it."""
+
+    track: Track
+    data: "Prepared"
+    sandbox: Sandbox | None
+    ledger: Ledger
+    watchdog: "Watchdog"
+    spectators: Spectators
+
+    def run(self, name: str, source: str, seed: int, cpu_limit: float | None = None) -> "Result":
+        """Train a program with one seed; the evidence goes to the place of its name."""
+        from pytest_autoresearch import referee
+
+        folder = self.ledger.evidence(self.track.name, name, sha256(source)) / f"seed-{seed}"
+        job = referee.Job(self.track, self.data, source, seed, folder, self.sandbox, cpu_limit)
+        with self._device(), self.spectators.watch(f"{name} seed {seed + 1}/{self.track.seeds}") as spectator:
+            return referee.run(job, self.watchdog, spectator)
+
+    def _device(self) -> AbstractContextManager[object]:
+        """Under a wall-clock budget runs take turns on the device, for two at once would slow each other down."""
+        if self.track.budget.unit != "s":
+            return nullcontext()
+        from pytest_autoresearch.data.prepare import cache_folder
+
+        return FileLock(cache_folder() / f"{self.track.device}.lock")
+
+    def judge(self, experiment: Experiment, program: Program, baseline_source: str, record: Record) -> Ruling:
+        """Train the program with seed 0, 1, … until it is clear what it has earned. BadInput: it cannot be judged."""
+        for old in self.ledger.evidence(self.track.name, experiment.name, program.sha).glob("seed-*"):
+            shutil.rmtree(old)  # of an earlier judgement, with more seeds perhaps
+        ruled = self._before(experiment, program, baseline_source)
+        cpu_limit = None
+        if self.track.budget.unit == "flop" and record.cpu_seconds:
+            cpu_limit = CPU_FACTOR * record.cpu_seconds + CPU_SLACK
+        margin = (self.track.simplify_margin or 0.0) * experiment.simplifies
+        decision = Decision(None)
+        results: list[Result] = []
+        while not ruled:
+            results.append(self.run(experiment.name, program.source, len(results), cpu_limit))
+            scores = [result.val_bpb for result in results if result.val_bpb is not None]
+            decision = decide(record.scores, scores, self.track.alpha, self.track.noise, margin)
+            ruled = self._after(results, record) or ((decision.outcome, decision.reason) if decision.outcome else None)
+        return Ruling(*ruled, decision, results)
+
+    def _before(self, experiment: Experiment, program: Program, baseline_source: str) -> tuple[Outcome, str] | None:
+        """What can be said of a program without training it."""
+        if call := own_luck(program.source):
+            return Outcome.DISQUALIFIED, f"`{call}`: {OWN_LUCK}"
+        if experiment.simplifies:
+            if not self.track.simplify_margin:
+                track = self.track.folder / "track.toml"
+                raise BadInput(f'{experiment.path}: GOAL = "simplify" needs simplify_margin in {track}')
+            lines, before = code_lines(program.source), code_lines(baseline_source)
+            if lines >= before:
+                return Outcome.DISCARDED, f"is no simpler: {lines} lines of code, the baseline has {before}"
+        return None
+
+    def _after(self, results: list["Result"], record: Record) -> tuple[Outcome, str] | None:
+        """What the latest run says, apart from its score."""
+        last, growth = results[-1], self.track.max_memory_growth
+        if last.failure:
+            return last.failure, last.reason
+        if any(mine == theirs for other in results[:-1] for mine, theirs in zip(last.luck, other.luck, strict=True)):
+            return Outcome.DISQUALIFIED, f"the same random numbers for seed {last.seed} as for another: {OWN_LUCK}"
+        if growth and last.memory_gb > record.memory_gb * (1 + growth):
+            more = f"{last.memory_gb:.1f} GB, the baseline {record.memory_gb:.1f} GB"
+            return Outcome.DISCARDED, f"takes too much memory: {more}, {growth:.0%} more is allowed"
+        return None
