@@ -84,7 +84,9 @@ def test_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_a_closed_pipe_is_no_traceback(here: TinyProject) -> None:
-    write(here.path / "experiments/long.py", "from baseline import *\n" + "# long\n" * 100_000 + "WIDTH = 3\n")
+    baseline = here.path / "baseline/cpu/train.py"
+    baseline.write_text(baseline.read_text() + "# long\n" * 100_000)
+    here.experiment("long", "WIDTH = 3")
     command = f"{sys.executable} -m pytest_autoresearch.cli show long | head -1"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=os.environ)
     assert result.stdout == '"""A bigram model."""\n'

@@ -147,6 +147,8 @@ class Session:
                 self.data = self.prepare(progress)
             if self.options.record or len(self.stored_record().scores) < self.track.seeds:
                 self._record_baseline(watchdog, spectators)
+            if len(self.record.scores) < self.track.seeds:  # looked at now, before anybody can move it
+                raise BadInput(f"{self.baseline.path}: another session has changed it meanwhile; start again")
             self._ready = True
         except BadInput as error:
             self.problem = self.shorten(error)
@@ -319,25 +321,28 @@ class Session:
         except OSError:
             content = ""
         sha = sha256(content)
-        key = digest([sha, str(error)])
-        for verdict in self.ledger.verdicts(self.track.name, name):
-            if verdict.key == key and not self.options.rerun:
-                return replace(verdict, recorded=True)
-        verdict = Verdict(
-            experiment=name,
-            description=name,
-            track=self.track.name,
-            outcome=Outcome.CRASHED,
-            reason=self.shorten(error),
-            experiment_sha=sha,
-            program_sha=sha,
-            baseline_sha=sha256(self.baseline_source),
-            key=key,
-            platform="",
-            evidence=self.relative(self.ledger.evidence(self.track.name, name, sha)),
-            finished_at=now(),
-        )
-        self.ledger.save(verdict)
+        folder = self.ledger.evidence(self.track.name, name, sha)
+        reason = self.shorten(error)
+        key = digest([sha, reason])
+        with self.ledger.lock(folder):
+            for verdict in self.ledger.verdicts(self.track.name, name):
+                if verdict.key == key and not self.options.rerun:
+                    return replace(verdict, recorded=True)
+            verdict = Verdict(
+                experiment=name,
+                description=name,
+                track=self.track.name,
+                outcome=Outcome.CRASHED,
+                reason=reason,
+                experiment_sha=sha,
+                program_sha=sha,
+                baseline_sha=sha256(self.baseline_source),
+                key=key,
+                platform="",
+                evidence=self.relative(folder),
+                finished_at=now(),
+            )
+            self.ledger.save(verdict)
         return verdict
 
     def relative(self, path: Path) -> str:
