@@ -1,6 +1,6 @@
 """Which rule of keeping an experiment is worth its runs? Simulated nights of 60 experiments, one after the other.
 
-    .venv/bin/python benchmarks/verdict_policy.py [--nights 2000] [--noise 0.0078] [--order 0.012]
+    .venv/bin/python benchmarks/verdict_policy.py [--nights 2000] [--noise 0.0088] [--order 0.013]
 
 A run scores what its program is worth, plus the luck of its seed's order of the data, which every program shares, plus
 luck of its own. `--noise` is the standard deviation of a paired difference of two programs that are worth the same
@@ -147,8 +147,8 @@ def simulate(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--nights", type=int, default=2000)
-    parser.add_argument("--noise", type=float, default=0.0078)
-    parser.add_argument("--order", type=float, default=0.012)
+    parser.add_argument("--noise", type=float, default=0.0088)
+    parser.add_argument("--order", type=float, default=0.013)
     arguments = parser.parse_args()
     noise = arguments.noise
     rows = []

@@ -37,9 +37,12 @@ def main() -> None:
 
     job = json.loads(lines.readline())
     try:
-        model = train(job, began, channel, send)
-        for line in lines:
-            answer(model, json.loads(line), job, memory, send)
+        # Around everything, so that work between batches, after the last one, or in an answer is counted like the rest.
+        with count_flop(job["budget"]["unit"] == "flop") as flop:
+            model = train(job, began, channel, flop, send)
+            for line in lines:
+                answer(model, json.loads(line), job, memory)
+                send({"event": "logits", "flop": flop()})
     except BaseException as error:  # SystemExit and KeyboardInterrupt of a program are its end, too
         send({"event": "failed", **describe(error, job["program"])})
         sys.exit(1)
@@ -94,7 +97,9 @@ def children() -> list[int]:
     return found
 
 
-def train(job: dict[str, Any], began: float, channel: socket.socket, send: Any) -> Any:
+def train(
+    job: dict[str, Any], began: float, channel: socket.socket, flop: Callable[[], int], send: Callable[[Any], None]
+) -> Any:
     """Import the program and train it. Returns what its `train` returned: tokens (B, T) → logits (B, T, vocab)."""
     import numpy as np
     import torch
@@ -114,22 +119,20 @@ def train(job: dict[str, Any], began: float, channel: socket.socket, send: Any) 
         with open(file, "rb") as rows:
             return np.memmap(rows, dtype=np.uint16, mode="r").reshape(-1, job["sequence_length"] + 1)
 
-    # Around the whole of `train`, so that work between batches or after the last one is counted like the rest.
-    with count_flop(budget.unit == "flop") as flop:
-        run = Run(
-            device=job["device"],
-            seed=job["seed"],
-            vocab_size=job["vocab_size"],
-            sequence_length=job["sequence_length"],
-            open_rows=open_rows,
-            meter=Meter(budget, began, compiles=job["device"] != "cpu"),
-            count_flop=flop,
-            send=send,
-        )
-        program = load_program(Path(job["program"]))
-        if not callable(getattr(program, "train", None)):
-            raise TypeError("the program defines no function `train`")
-        model = program.train(run)
+    run = Run(
+        device=job["device"],
+        seed=job["seed"],
+        vocab_size=job["vocab_size"],
+        sequence_length=job["sequence_length"],
+        open_rows=open_rows,
+        meter=Meter(budget, began, compiles=job["device"] != "cpu"),
+        count_flop=flop,
+        send=send,
+    )
+    program = load_program(Path(job["program"]))
+    if not callable(getattr(program, "train", None)):
+        raise TypeError("the program defines no function `train`")
+    model = program.train(run)
     if not callable(model):
         raise TypeError(f"`train` returned {brief(model)}; it must return a callable: tokens (B, T) → logits")
     if isinstance(model, torch.nn.Module):
@@ -144,6 +147,9 @@ def count_flop(wanted: bool) -> Iterator[Callable[[], int]]:
     if not wanted:
         yield lambda: 0
         return
+    os.environ["TORCH_COMPILE_DISABLE"] = (
+        "1"  # what is compiled does not pass by the counter; nor is torch._dynamo loaded
+    )
     from pytest_autoresearch.flop import counting
 
     with counting() as flop:
@@ -168,7 +174,7 @@ def load_program(path: Path) -> types.ModuleType:
     return module
 
 
-def answer(model: Any, request: dict[str, Any], job: dict[str, Any], memory: mmap.mmap, send: Any) -> None:
+def answer(model: Any, request: dict[str, Any], job: dict[str, Any], memory: mmap.mmap) -> None:
     """Compute the logits of the tokens in the buffer and put them behind the tokens, as float32."""
     import torch
 
@@ -185,7 +191,6 @@ def answer(model: Any, request: dict[str, Any], job: dict[str, Any], memory: mma
             f"they must be (B, T, vocab) = {tuple(logits.shape)} of a float dtype"
         )
     logits.copy_(output)
-    send({"event": "logits"})
 
 
 def describe(error: BaseException, program: str) -> dict[str, str]:

@@ -12,8 +12,9 @@ from pytest_autoresearch import BadInput
 from pytest_autoresearch.splice import is_overlay_line, splice
 from pytest_autoresearch.statements import Piece, parse, pieces_of, unix
 
-SOURCE_BYTES = 64_000
-"""An experiment is an idea, not a place for weights or text: a longer file is refused."""
+SOURCE_BYTES, LITERAL_CHARACTERS = 64_000, 10_000
+"""An experiment is an idea, not a place for weights or text: a longer file is refused, and so are longer literals,
+strings and numbers together."""
 
 
 def sha256(text: str) -> str:
@@ -79,6 +80,8 @@ def read_experiment(path: Path, root: Path) -> Experiment:
     *pieces, _ = _checked(source, path)
     if not pieces:
         raise BadInput(f"{path}: empty; write a program that defines `train`, or `from baseline import *` and a change")
+    if (literals := _literal_characters(pieces)) > LITERAL_CHARACTERS:
+        raise BadInput(f"{path}: {literals} characters of literals; an experiment has at most {LITERAL_CHARACTERS}")
     is_overlay = any(is_overlay_line(piece.node) for piece in pieces)
     for node in chain.from_iterable(ast.walk(piece.node) for piece in pieces if not is_overlay_line(piece.node)):
         if isinstance(node, ast.Import | ast.ImportFrom) and _imports_baseline(node):
@@ -97,6 +100,12 @@ def read_experiment(path: Path, root: Path) -> Experiment:
     description = " ".join(printable.split()) or name
     track = _spoken("TRACK", "cpu", pieces, path)
     return Experiment(name, path, source, description, is_overlay, track, simplifies=goal is not None)
+
+
+def _literal_characters(pieces: list["Piece"]) -> int:
+    """How long all numbers and strings are together, docstrings too, for a program can read its own."""
+    nodes = (node for piece in pieces for node in ast.walk(piece.node))
+    return sum(len(repr(node.value)) for node in nodes if isinstance(node, ast.Constant))
 
 
 def _spoken(name: str, example: str, pieces: list["Piece"], path: Path) -> str | None:

@@ -58,6 +58,10 @@ class FlopCounter(TorchDispatchMode):
         self.flop += kind(*args, **kwargs, out_val=out)
         return out
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch wraps the method above, and the first step waits a second for torch._dynamo
+
     @staticmethod
     def _kind(func: Any) -> Callable[..., int] | bool:
         """The operation's formula; else whether it is made of others, as `linear` is in inference mode."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_autoresearch.referee import Progress, Result, Watchdog
 
 OWN_LUCK = "random numbers must follow from run.seed, which the harness has seeded them with"
-CPU_FACTOR, CPU_SLACK = 3.0, 10.0
+CPU_FACTOR, CPU_SLACK = 2.0, 5.0
 """A run under a budget in flop may use so many times the baseline's CPU seconds, and so many more: what is not counted
 as flop (elementwise operations, NumPy, code of its own) is bounded so."""
 

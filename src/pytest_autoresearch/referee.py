@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from pytest_autoresearch.data.prepare import Prepared
 
 CURVE_POINTS = 100
-OTHERS_CPU = 3.0
+OTHERS_CPU = 1.0
 """CPU seconds that processes which a program starts may use where flop are the budget: nobody counts theirs."""
-ANSWER_CPU = 2.0
-"""CPU seconds, and so many times the usual, that one answer may take: what takes longer is training."""
+ANSWER_CPU = 1.0
+"""CPU seconds that one answer may take besides 4 times the usual ones: what takes longer is training."""
 
 Watchdog = Callable[[float], AbstractContextManager[None]]
 """Guards a block for so many seconds; raises TimeoutError in it when they are over."""
@@ -226,7 +226,8 @@ class _Referee:
 
         track, data = self.job.track, self.job.data
         self.stage = "scoring"
-        cpu = [candidate.look().cpu]  # at the beginning, and after each answer
+        cpu, flop = [candidate.look().cpu], [float(self.meter.flop)]  # at the beginning, and after each answer
+        rows = []
 
         def predict(tokens: torch.Tensor) -> torch.Tensor:
             shared_tokens, shared_logits = scoring.views(
@@ -237,9 +238,11 @@ class _Referee:
             message = candidate.receive(lambda: None)  # `show` below tells how far scoring has come
             if message.get("event") == "failed":
                 raise _crash(message, self.job.track.memory)
-            if message != {"event": "logits"}:
+            if message.keys() != {"event", "flop"} or message["event"] != "logits" or type(message["flop"]) is not int:
                 raise Failed(Outcome.DISQUALIFIED, f"sent an unexpected message: {str(message)[:80]}")
             cpu.append(candidate.look().cpu)
+            flop.append(message["flop"])
+            rows.append(len(tokens))
             return shared_logits.clone()  # what is scored is what was looked at
 
         def show(share: float) -> None:
@@ -255,19 +258,25 @@ class _Referee:
             raise Failed(Outcome.DIVERGED, str(error)) from None
         finally:
             torch.set_num_threads(own_threads)
-        self.check_answers([after - before for before, after in pairwise(cpu)])
+        cpu, flop = ([after - before for before, after in pairwise(counts)] for counts in (cpu, flop))
+        self.check_answers(cpu, [count / size for count, size in zip(flop, rows, strict=True)])
         self.check_cpu(candidate)
         return val_bpb
 
-    def check_answers(self, cpu: list[float]) -> None:
-        """All answers are alike, so that each takes about the CPU seconds of another; the first may have to compile."""
-        usual = median(cpu)
-        allowed = [ANSWER_CPU * (1 + usual)] * len(cpu)
-        if self.job.track.budget.unit != "flop":  # under a counter of flop nothing is compiled
-            allowed[0] += self.meter.free_seconds_left
-        for took, limit in zip(cpu, allowed, strict=True):
+    def check_answers(self, cpu: list[float], flop: list[float]) -> None:
+        """All answers are alike, so that each takes about the CPU seconds, and the flop a row, of another."""
+        usual, usual_flop = median(cpu), median(flop)
+        allowed = [ANSWER_CPU + 4 * usual] * len(cpu)
+        if self.job.track.budget.unit != "flop" and self.job.track.device != "cpu":
+            allowed[0] += self.meter.free_seconds_left  # it may have to compile
+        for took, limit, count in zip(cpu, allowed, flop, strict=True):
             if took > limit:
                 reason = f"{took:.1f} CPU seconds for one answer, {usual:.2g} for the usual one: its budget was over"
+                raise Failed(Outcome.DISQUALIFIED, reason)
+            if not 0 <= count <= 1.5 * usual_flop:
+                reason = (
+                    f"{count:.3g} flop a row for one answer, {usual_flop:.3g} for the usual one: its budget was over"
+                )
                 raise Failed(Outcome.DISQUALIFIED, reason)
 
     def show(self) -> None:

@@ -17,8 +17,13 @@ PROBE_TOLERANCE = 1e-4
 """How far a log-probability may move, relative to max(1, its size), where nothing that it may depend on has changed."""
 PROBED_ROWS = 512
 """A quarter of the held-out rows is looked at again, or these many where that is more."""
+TWINS = 64
+"""At least so many pairs of rows, where there are so many."""
 CHANCE = 1e-7
-"""How likely an honest model may be to be taken for one that learns while it is scored."""
+"""How likely an honest model may be to be taken for one that looks ahead, or that learns while it is scored."""
+UNLIKELY = math.sqrt(-2 * math.log(CHANCE))
+"""A sum of differences whose signs are tossed is as large, against the root of the sum of squares, with that chance at
+most (Hoeffding 1963, "Probability inequalities for sums of bounded random variables")."""
 
 
 class RuleBroken(Exception):
@@ -80,7 +85,7 @@ def score(
     """val_bpb of `predict`, tokens (B, T) int64 → logits (B, T, vocab) float32, on held-out rows (N, T + 1).
 
     Between the batches, at places that a secret draw chooses, come probes: rows that were asked for before, in other
-    company and with other futures, and twins, rows that differ in one token and are asked for early and late.
+    company and with other futures, and twins, pairs of rows with baits, one asked for early and one late.
     RuleBroken says what a model was seen to do.
     """
     total = BitsPerByte(torch.from_numpy(token_bytes.astype(np.int64)))
@@ -89,6 +94,7 @@ def score(
     tokens = torch.from_numpy(rows.astype(np.int64))
     wanted = min(len(starts) // 4, PROBED_ROWS // batch_size)
     probes = [Probe(tokens, batch_size, draw) for _ in range(max(1, wanted))]
+    probes[0].due = len(starts) - 1  # no answer is the last one
     twins = Twins(tokens, total.token_bytes, batch_size, draw)
     late = int(draw.integers(len(starts) * 3 // 4, len(starts)))
     twins.look(predict)
@@ -165,39 +171,59 @@ class Twins:
 
     Which one comes first is a toss, so neither is likelier the easier one, unless the model has learned from the
     held-out text in between. That neither has been seen before helps where answers are remembered.
+
+    Later in each row, the same in both twins, there are baits: places where a toss puts in either the row's own token
+    or another row's. To a model that does not look ahead, the one that was put in is no likelier than the other.
     """
 
     def __init__(self, tokens: Tensor, token_bytes: Tensor, batch_size: int, draw: np.random.Generator) -> None:
         count, length = len(tokens), tokens.shape[1] - 1
-        chosen = torch.from_numpy(draw.permutation(count)[:batch_size])
-        place = torch.from_numpy(draw.integers(0, max(1, length // 4), size=(len(chosen), 1)))
-        self._inputs, self._targets = tokens[chosen, :-1], tokens[chosen, 1:]
+
+        def some(low: int, high: int, columns: int) -> Tensor:
+            return torch.from_numpy(draw.integers(low, max(low + 1, high), size=(pairs, columns)))
+
+        chosen = torch.from_numpy(draw.permutation(count)[: max(batch_size, TWINS)])
+        pairs = len(chosen)
+        self._batch_size, self._targets = batch_size, tokens[chosen, 1:]
+        self._baits = some(length // 2, length, min(8, length // 8 or 1)).clamp(min=1 if length > 1 else 0)
+        own, other = tokens[chosen].gather(1, self._baits), tokens[some(0, count, 1), self._baits]
+        tossed = some(0, 2, self._baits.shape[1]).bool()
+        self._put_in = torch.where(tossed, own, other)
+        inputs = tokens[chosen, :-1].scatter(1, self._baits, self._put_in)
+        self._put_in = inputs.gather(1, self._baits)  # of two baits in one place one counts
+        self._left_out = torch.where(self._put_in == own, other, own)
+        place = some(0, length // 4, 1)
         self._counts = (token_bytes[self._targets] > 0) & (torch.arange(length) > place)
-        self._pairs = [
-            self._inputs.scatter(
-                1, place, tokens[torch.from_numpy(draw.integers(0, count, len(chosen)))].gather(1, place)
-            )
-            for _ in range(2)
-        ]
+        self._rows = [inputs.scatter(1, place, tokens[some(0, count, 1), place]) for _ in range(2)]
         self._nats: list[Tensor] = []
+        self._lure = torch.zeros(self._baits.shape)
 
     def look(self, predict: Callable[[Tensor], Tensor]) -> None:
-        """Ask for the next of the two batches."""
-        logits = predict(self._pairs[len(self._nats)])
-        nats = F.cross_entropy(logits.flatten(0, 1), self._targets.flatten(), reduction="none").view_as(self._targets)
-        self._nats.append(torch.where(self._counts, nats, 0.0).sum(1).double())
+        """Ask for the next of each pair."""
+        nats = []
+        for start in range(0, len(self._targets), self._batch_size):
+            part = slice(start, start + self._batch_size)
+            logits = predict(self._rows[len(self._nats)][part])
+            targets, before = self._targets[part], (self._baits[part] - 1).clamp(min=0)
+            loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+            nats.append(torch.where(self._counts[part], loss, 0.0).sum(1).double())
+            at = logits.gather(1, before[..., None].expand(-1, -1, logits.shape[-1])).log_softmax(-1)
+            put_in, left_out = (at.gather(2, which[part, :, None])[..., 0] for which in (self._put_in, self._left_out))
+            self._lure[part] += (put_in - left_out).nan_to_num(nan=0.0).clamp(-10, 10)
+        self._nats.append(torch.cat(nats))
 
     def compare(self) -> None:
-        """RuleBroken where the later twins were predicted better than chance explains."""
+        """RuleBroken where baits were taken, or the later twins predicted better, by more than chance explains."""
+        if float(self._lure.sum()) > UNLIKELY * float(self._lure.square().sum().sqrt()):
+            raise RuleBroken("logits depend on tokens that come later")
         early, late = self._nats
         gain = early - late
         if len(gain) < 2 or not gain.isfinite().all() or float(gain.std()) == 0:
             return
         t = float(gain.mean() / gain.std() * math.sqrt(len(gain)))
         if student_t_cdf(-t, len(gain) - 1) < CHANCE:
-            raise RuleBroken(
-                f"it learned from held-out text: {float(gain.sum() / early.sum()):.2%} better the second time"
-            )
+            better = float(gain.sum() / early.sum())
+            raise RuleBroken(f"it learned from held-out text: {better:.2%} better the second time")
 
 
 def moved(before: Tensor, after: Tensor) -> float:

@@ -173,7 +173,9 @@ def _time(seconds: float) -> str:
 
 def _gb(measured: Record | Verdict) -> str:
     growth = getattr(measured, "memory_growth", None)
-    return f"{measured.memory_gb:.1f} GB" * bool(measured.memory_gb) + (f" {round(growth, 2) + 0.0:+.0%}" if growth is not None else "")
+    return f"{measured.memory_gb:.1f} GB" * bool(measured.memory_gb) + (
+        f" {round(growth, 2) + 0.0:+.0%}" if growth is not None else ""
+    )
 
 
 def header(session: "Session") -> list[str]:

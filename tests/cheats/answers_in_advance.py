@@ -1,0 +1,24 @@
+"""Says at its first answer that all later ones are there, so that nothing new is waited for.
+
+Family: evaluation state
+Caught by: some rows are asked for twice, and the answers must agree
+Verdict: disqualified, "the same tokens got other logits" or "logits depend on"
+"""
+
+from baseline import *
+
+honest = train
+
+
+def train(run):
+    model, requests = honest(run), 0
+
+    def answer(tokens):
+        nonlocal requests
+        requests += 1
+        if requests == 1:
+            for _ in range(50):
+                run._send({"event": "logits", "flop": run._count_flop()})
+        return model(tokens)
+
+    return answer

@@ -1,0 +1,16 @@
+"""Sends the referee a score, and a verdict to go with it.
+
+Family: harness
+Caught by: the referee takes no message but the ones it waits for
+Verdict: disqualified, "sent an unreadable message"
+"""
+
+from baseline import *
+
+honest = train
+
+
+def train(run):
+    model = honest(run)
+    run._send({"event": "scored", "val_bpb": 0.1, "outcome": "kept"})
+    return model

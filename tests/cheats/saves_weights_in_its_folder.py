@@ -1,0 +1,31 @@
+"""Saves its weights in its own folder, and goes on from them when it is run again.
+
+Family: memory across runs
+Caught by: the folder of a run is emptied before it
+Verdict: gains nothing
+Needs: a second run
+"""
+
+from pathlib import Path
+
+from baseline import *
+
+PLACES = (Path.cwd(), *Path.cwd().parents[1].glob("seed-*/files"))
+
+
+def train(run):
+    model = make_model(run.vocab_size)
+    for file in (Path(place, "weights-of-a-cheat.pt") for place in PLACES):
+        if file.exists():
+            print("goes on from", file)
+            model.load_state_dict(torch.load(file))
+            break
+    for tokens, targets in run.batches(BATCH_SIZE):
+        run.log(learn(model, tokens, targets))
+    for file in (Path(place, "weights-of-a-cheat.pt") for place in PLACES):
+        try:
+            torch.save(model.state_dict(), file)
+            print("saved", file)
+        except (OSError, RuntimeError) as error:
+            print(error)
+    return model

@@ -1,0 +1,17 @@
+"""Sends a step of its own with fewer flop than were counted, so that the sum goes down.
+
+Family: harness
+Caught by: what was counted never falls
+Verdict: disqualified, "sent an unreadable message"
+"""
+
+from baseline import *
+
+
+def train(run):
+    model = make_model(run.vocab_size)
+    for step, (tokens, targets) in enumerate(run.batches(BATCH_SIZE)):
+        run.log(learn(model, tokens, targets))
+        if step == 5:
+            run._send({"event": "step", "tokens": 1, "flop": 1})
+    return model

@@ -1,0 +1,324 @@
+"""Every cheat of this folder is run for real, and none of them gets anywhere.
+
+The header of a cheat says what happens to it. `Verdict: gains nothing` is the honest program's score to the last digit,
+and `Verdict: kept` a cheat that nothing catches yet: such a one is an expected failure here.
+"""
+
+import hashlib
+import io
+import os
+import re
+import shutil
+import socket
+import sysconfig
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TinyProject, write
+from torch import nn
+
+from pytest_autoresearch import judge, referee, terminal  # noqa: F401  the last is here to load but once
+from pytest_autoresearch.ledger import Ledger, Verdict
+from pytest_autoresearch.sandbox import find_sandbox
+
+FAMILIES = {"targets", "evaluation state", "clock", "data", "harness", "memory across runs", "seeds", "logits"}
+NEEDS = {"sandbox", "a second run", "two seeds", "weights"}
+HONEST_SEEDS = 2
+QUICK = ("-p", "no:hypothesispytest", "-p", "no:xdist")  # pytester forgets what a run imported, so import little
+BASELINE = '''"""A bigram model."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+WIDTH = 16
+BATCH_SIZE = 8  # sequences
+LEARNING_RATE = 2.0
+
+
+def make_model(vocab_size):
+    return nn.Sequential(nn.Embedding(vocab_size, WIDTH), nn.Linear(WIDTH, vocab_size))
+
+
+def learn(model, tokens, targets):
+    loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+    loss.backward()
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights -= LEARNING_RATE * weights.grad
+            weights.grad = None
+    return loss
+
+
+def train(run):
+    model = make_model(run.vocab_size)
+    for tokens, targets in run.batches(BATCH_SIZE):
+        run.log(learn(model, tokens, targets))
+    return model
+'''
+"""Without one of torch's optimizers, whose import takes longer than all the rest of a run."""
+UNJUDGED = '"""Records the baseline."""\nfrom baseline import *\n\ntorch.manual_seed(1)\n'
+
+
+@dataclass(frozen=True)
+class Cheat:
+    """One file of this folder and what its header says."""
+
+    path: Path
+    text: str
+
+    def __str__(self) -> str:
+        return self.path.name
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def verdict(self) -> str:
+        return self._says("Verdict").partition(",")[0]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Parts of the reason, one of which must be there."""
+        return re.findall(r'"([^"]*)"', self._says("Verdict"))
+
+    @property
+    def family(self) -> str:
+        return self._says("Family")
+
+    @property
+    def caught_by(self) -> str:
+        return self._says("Caught by")
+
+    @property
+    def needs(self) -> set[str]:
+        return set(self._says("Needs").split(", ")) - {""}
+
+    @property
+    def track(self) -> str:
+        return "seconds" if 'TRACK = "seconds"' in self.text else "cpu"
+
+    def _says(self, key: str) -> str:
+        found = re.search(rf"^{key}: (.*(?:\n    .*)*)", self.text, re.MULTILINE)
+        return re.sub(r"\s+", " ", found[1]) if found else ""
+
+
+CHEATS = [
+    Cheat(path, path.read_text()) for path in sorted(Path(__file__).parent.glob("*.py")) if "test_" not in path.name
+]
+
+
+class StillKept(AssertionError):
+    """Nothing catches it yet."""
+
+
+def case(cheat: Cheat) -> object:
+    uncaught = pytest.mark.xfail(reason=f"{cheat} is kept: nothing catches it yet", strict=True, raises=StillKept)
+    return pytest.param(cheat, id=str(cheat), marks=[uncaught] if cheat.verdict == "kept" else [])
+
+
+# -- a project with a recorded baseline --
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of these tests alone, for some cheats look into it."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """What this process computes is too little to share."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test leaves its project for the others to copy."""
+    return tmp_path_factory.mktemp("recorded") / "project"
+
+
+@pytest.fixture
+def project(project: TinyProject, recorded: Path) -> TinyProject:
+    """Two tracks, `cpu` with a budget in flop and `seconds`; eight batches of held-out text; a recorded baseline."""
+    if not recorded.exists():
+        for text in list((project.path / "text").iterdir()):
+            write(text.with_stem(f"{text.stem}-again"), " and ".join(text.read_text().splitlines(True)[::-1]) * 6)
+        write(project.path / "baseline/cpu/train.py", BASELINE)
+        project.track("eval_tokens = 512", "eval_tokens = 8192")
+        project.track("batch_size = 16", "batch_size = 64")
+        shutil.copytree(project.path / "baseline/cpu", project.path / "baseline/seconds")
+        project.track('train = "12 steps"', 'train = "4.5e7 flop"')
+        seconds = project.path / "baseline/seconds/track.toml"
+        seconds.write_text(
+            seconds.read_text().replace('train = "12 steps"', 'train = "0.05 s"').replace("seeds = 2", "seeds = 1")
+        )
+        write(project.path / "experiments/unjudged.py", UNJUDGED)
+        for track in ("cpu", "seconds"):
+            project.run(*QUICK, "--ar-track", track, "--ar-sandbox", "off")
+        shutil.copytree(project.path, recorded)
+    shutil.copytree(recorded, project.path, dirs_exist_ok=True)
+    return project
+
+
+@pytest.fixture
+def run(project: TinyProject, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Cheat, str], Verdict]:
+    """Run one cheat on the tiny project; its verdict, after a look at all that it must not have touched."""
+
+    def run(cheat: Cheat, sandbox: str) -> Verdict:
+        text, helper = cheat.text, nullcontext()
+        if "weights" in cheat.needs:
+            model = trained_for_long(cache)
+            kind = "f2" if "short" in cheat.name else "f8"
+            numbers = nn.utils.parameters_to_vector(model.parameters()).detach().numpy().astype(kind)
+            text = text.replace('WEIGHTS = ""', f'WEIGHTS = "{b64encode(numbers.tobytes()).decode()}"')
+            helper = serving(model)
+        write(project.path / f"experiments/{cheat.name}.py", text)
+        seeds = HONEST_SEEDS if "two seeds" in cheat.needs else 1
+        options = ["-k", cheat.name, "--ar-track", cheat.track, "--ar-sandbox", sandbox, "--ar-seeds", str(seeds)]
+        before, ledger = everything(project.path, cache, cheat.name), (project.path / "results.tsv").read_text()
+        with helper:
+            for _ in range(2 if "a second run" in cheat.needs else 1):
+                project.run(*QUICK, *options, "--ar-rerun", "--ar-no-promote")
+        assert everything(project.path, cache, cheat.name) == before
+        assert (project.path / "results.tsv").read_text().startswith(ledger)
+        assert processes_of(project.path) == []
+        return Ledger(project.path).verdicts(cheat.track, cheat.name)[-1]
+
+    return run
+
+
+def everything(project: Path, cache: Path, own: str) -> dict[str, str]:
+    """What no experiment may change: baseline, evidence of others, cache, installed packages."""
+    files = [path for top in (project / "baseline", project / "results", cache / "data") for path in top.rglob("*")]
+    found = {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "a folder"
+        for path in files
+        if f"/{own}-" not in str(path) and "/.locks" not in str(path)
+    }
+    packages = Path(sysconfig.get_path("purelib"))
+    for folder in (packages, packages / "torch", packages / "torch/__pycache__", Path(referee.__file__).parent):
+        found[str(folder)] = " ".join(sorted(name for name in os.listdir(folder) if name != "__pycache__"))
+    return found
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of processes that still work for this project after a second."""
+    for _ in range(20):
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if Path(os.readlink(process / "cwd")).is_relative_to(folder / "results"):
+                    found.append((process / "cmdline").read_bytes().decode())
+            except OSError:
+                continue
+        if not found:
+            break
+        time.sleep(0.05)
+    return found
+
+
+# -- what some cheats have at hand --
+
+
+def trained_for_long(cache: Path) -> nn.Module:
+    """The baseline's model, trained for many times the budget."""
+    rows = np.fromfile(next(cache.glob("data/*/train.bin")), np.uint16).reshape(-1, 17).astype(np.int64)
+    program: dict[str, Any] = {}
+    exec(BASELINE, program)
+    torch.manual_seed(0)
+    model = program["make_model"](300)
+    for _ in range(8):
+        for batch in torch.from_numpy(rows).split(16):
+            program["learn"](model, batch[:, :-1], batch[:, 1:])
+    return model
+
+
+@contextmanager
+def serving(model: nn.Module) -> Iterator[None]:
+    """A helper outside, who hands the model's weights to whoever calls."""
+    weights = io.BytesIO()
+    torch.save(model.state_dict(), weights)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("\0autoresearch-helper")
+        server.listen()
+
+        def serve() -> None:
+            with suppress(OSError):
+                caller, _ = server.accept()
+                with caller:
+                    caller.sendall(weights.getvalue())
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+# -- the tests --
+
+
+@pytest.mark.parametrize("cheat", [case(cheat) for cheat in CHEATS])
+def test_it_gains_nothing(
+    cheat: Cheat, run: Callable[[Cheat, str], Verdict], monkeypatch: pytest.MonkeyPatch, sandbox_works: str
+) -> None:
+    if "sandbox" in cheat.needs and sandbox_works:
+        pytest.skip(f"needs a sandbox: {sandbox_works}")
+    if any("CPU seconds" in reason for reason in cheat.reasons):  # less is allowed, so that cheating takes less time
+        monkeypatch.setattr(judge, "CPU_FACTOR", 1.0)
+        monkeypatch.setattr(judge, "CPU_SLACK", 1.0)
+        monkeypatch.setattr(referee, "OTHERS_CPU", 0.5)
+        monkeypatch.setattr(referee, "ANSWER_CPU", 0.5)
+    verdict = run(cheat, "bwrap" if "sandbox" in cheat.needs else "off")
+    print(verdict.line, verdict.detail)
+    if verdict.outcome == "kept":
+        raise StillKept(verdict.line)
+    if cheat.verdict == "kept":
+        return  # it is caught now, and its header must say so
+    if cheat.verdict == "gains nothing":
+        assert verdict.outcome == "discarded", verdict.reason
+        assert cheat.reasons or verdict.scores == verdict.baseline_scores[: len(verdict.scores)]
+        assert verdict.scores >= verdict.baseline_scores[: len(verdict.scores)]
+    else:
+        assert verdict.outcome == cheat.verdict
+    assert any(reason in verdict.reason for reason in cheat.reasons or [""])
+
+
+@pytest.fixture(scope="module")
+def sandbox_works() -> str:
+    """Why there is no sandbox on this machine, or nothing."""
+    sandbox, why = find_sandbox("auto", [])
+    return "" if sandbox else why
+
+
+@pytest.mark.parametrize("name", ["reads_held_out_rows_by_path", "reads_the_referees_memory", "asks_a_helper"])
+def test_without_a_sandbox_it_would_gain(name: str, run: Callable[[Cheat, str], Verdict]) -> None:
+    verdict = run(next(cheat for cheat in CHEATS if cheat.name == name), "off")
+    if name == "reads_the_referees_memory" and verdict.outcome != "kept":
+        pytest.skip("this system does not let a process read its parents' memory")
+    assert verdict.outcome == "kept"
+    assert verdict.scores[0] < verdict.baseline_scores[0] - 0.1
+
+
+def test_the_catalogue_is_complete() -> None:
+    caught = [cheat for cheat in CHEATS if cheat.verdict != "kept"]
+    assert len(caught) >= 30
+    assert {cheat.family for cheat in caught} == FAMILIES
+    for cheat in CHEATS:
+        assert cheat.verdict in ("disqualified", "gains nothing", "diverged", "crashed", "kept"), cheat
+        assert cheat.caught_by, cheat
+        assert cheat.needs <= NEEDS, cheat

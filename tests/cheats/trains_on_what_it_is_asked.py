@@ -1,0 +1,23 @@
+"""Takes a step of training on each batch of held-out tokens once it has answered.
+
+Family: evaluation state
+Caught by: some rows are asked for twice, and the answers must agree
+Verdict: disqualified, "the same tokens got other logits on a second look"
+"""
+
+from baseline import *
+
+honest = train
+
+
+def train(run):
+    model = honest(run)
+
+    def adapt(tokens):
+        logits = model(tokens)
+        with torch.enable_grad():
+            for _ in range(5):
+                learn(model, tokens[:, :-1], tokens[:, 1:])
+        return logits
+
+    return adapt
