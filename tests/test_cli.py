@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import BASELINE, TinyProject, write
+from conftest import BASELINE, TinyProject
 
 from pytest_autoresearch.cli import main
 
