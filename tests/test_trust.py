@@ -1,6 +1,7 @@
 """What a verdict may be trusted for: the sandbox, the luck, the memory, simplicity. Cheats have tests of their own."""
 
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -58,7 +59,9 @@ def test_a_candidate_sees_python_and_its_own_folder(project: TinyProject, cache:
         project.experiment("looks", f"{names}PORT = {server.getsockname()[1]}\n{LOOKS_AROUND}")
         result = project.run("--ar-seeds", "1")
     assert "1 seed, sandbox bubblewrap" in result.stdout.str()
-    assert "DISCARDED 2.7227 (+0.0000)" in result.stdout.str()  # as good as the baseline: the sandbox costs no score
+    assert re.search(
+        r"DISCARDED \d\.\d{4} \(\+0\.0000\)", result.stdout.str()
+    )  # as good as the baseline: the sandbox costs no score
     log = next(project.path.glob("results/cpu/looks-*/seed-0/log.txt")).read_text()
     assert f"{project.path} ['results', 'text']" in log  # hidden, and on the way to its own folder
     assert f"{project.path}/secret.txt No such file" in log
@@ -206,11 +209,11 @@ GOAL = "simplify"
 
 def train(run):
     model = make_model(run.vocab_size)
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     for tokens, targets in run.batches(BATCH_SIZE):
-        optimizer.zero_grad()
-        F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten()).backward()
-        optimizer.step()
+        loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+        for weights, grad in zip(model.parameters(), torch.autograd.grad(loss, model.parameters())):
+            weights.data -= LEARNING_RATE * grad.sign()
+        run.log(loss)
     return model
 """
 
@@ -226,7 +229,7 @@ def test_simpler_and_hardly_worse_is_kept(project: TinyProject, outcomes: Outcom
     assert said["simpler"].startswith("KEPT ")
     assert said["simpler"].partition(") ")[2].startswith("worse by less than 0.005")
     assert said["worse"].startswith("DISCARDED ")
-    assert "is no simpler: 19 lines of code, the baseline has 18" in said["longer"]
+    assert "is no simpler: 20 lines of code, the baseline has 19" in said["longer"]
     assert "promoted simpler" in result.stdout.str()
     assert "GOAL" not in (project.path / "baseline/cpu/train.py").read_text()
 
