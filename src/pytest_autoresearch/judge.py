@@ -113,7 +113,7 @@ class Judge:
         last, growth = results[-1], self.track.max_memory_growth
         if last.failure:
             return last.failure, last.reason
-        if any(mine == theirs for other in results[:-1] for mine, theirs in zip(last.luck, other.luck, strict=True)):
+        if any(mine == theirs for other in results[:-1] for mine, theirs in zip(last.luck, other.luck, strict=False)):
             return Outcome.DISQUALIFIED, f"the same random numbers for seed {last.seed} as for another: {OWN_LUCK}"
         if growth and last.memory_gb > record.memory_gb * (1 + growth):
             more = f"{last.memory_gb:.1f} GB, the baseline {record.memory_gb:.1f} GB"

@@ -190,13 +190,13 @@ class _Referee:
                     raise ValueError(message)
                 self.meter.start(now)
                 self.stage = "training"
-                self.luck = [str(digest) for digest in message["luck"]]
+                self.luck = [str(digest) for digest in message["luck"]][:3]
                 rows = self.job.data.open_train_rows()
                 candidate.send_file(rows)
                 os.close(rows)
             case "step":
-                tokens, flop = int(message["tokens"]), int(message["flop"])
-                if tokens < 1 or flop < self.meter.flop:
+                tokens, flop = message["tokens"], message["flop"]
+                if not (_is_count(tokens) and _is_count(flop) and tokens and flop >= self.meter.flop):
                     raise ValueError(message)
                 self.meter.step(tokens, flop, now)
             case "log":
@@ -208,8 +208,8 @@ class _Referee:
                 scalars = {str(name): float(value) for name, value in message["scalars"].items()}
                 self.scalars = {name: _finite(value) for name, value in scalars.items()}
             case "trained":
-                flop = int(message["flop"])
-                if flop < self.meter.flop:
+                flop = message["flop"]
+                if not (_is_count(flop) and flop >= self.meter.flop):
                     raise ValueError(message)
                 self.meter.finish(flop, now)
                 self.trained = True
@@ -226,8 +226,7 @@ class _Referee:
 
         track, data = self.job.track, self.job.data
         self.stage = "scoring"
-        cpu, flop = [candidate.look().cpu], [float(self.meter.flop)]  # at the beginning, and after each answer
-        rows = []
+        cpu, flop = [candidate.look().cpu], [self.meter.flop]  # at the beginning, and after each answer
 
         def predict(tokens: torch.Tensor) -> torch.Tensor:
             shared_tokens, shared_logits = scoring.views(
@@ -238,11 +237,10 @@ class _Referee:
             message = candidate.receive(lambda: None)  # `show` below tells how far scoring has come
             if message.get("event") == "failed":
                 raise _crash(message, self.job.track.memory)
-            if message.keys() != {"event", "flop"} or message["event"] != "logits" or type(message["flop"]) is not int:
+            if message.keys() != {"event", "flop"} or message["event"] != "logits" or not _is_count(message["flop"]):
                 raise Failed(Outcome.DISQUALIFIED, f"sent an unexpected message: {str(message)[:80]}")
             cpu.append(candidate.look().cpu)
             flop.append(message["flop"])
-            rows.append(len(tokens))
             return shared_logits.clone()  # what is scored is what was looked at
 
         def show(share: float) -> None:
@@ -258,13 +256,12 @@ class _Referee:
             raise Failed(Outcome.DIVERGED, str(error)) from None
         finally:
             torch.set_num_threads(own_threads)
-        cpu, flop = ([after - before for before, after in pairwise(counts)] for counts in (cpu, flop))
-        self.check_answers(cpu, [count / size for count, size in zip(flop, rows, strict=True)])
+        self.check_answers(*([after - before for before, after in pairwise(counts)] for counts in (cpu, flop)))
         self.check_cpu(candidate)
         return val_bpb
 
     def check_answers(self, cpu: list[float], flop: list[float]) -> None:
-        """All answers are alike, so that each takes about the CPU seconds, and the flop a row, of another."""
+        """All answers are alike, so that none takes many more CPU seconds, or flop, than another."""
         usual, usual_flop = median(cpu), median(flop)
         allowed = [ANSWER_CPU + 4 * usual] * len(cpu)
         if self.job.track.budget.unit != "flop" and self.job.track.device != "cpu":
@@ -274,9 +271,7 @@ class _Referee:
                 reason = f"{took:.1f} CPU seconds for one answer, {usual:.2g} for the usual one: its budget was over"
                 raise Failed(Outcome.DISQUALIFIED, reason)
             if not 0 <= count <= 1.5 * usual_flop:
-                reason = (
-                    f"{count:.3g} flop a row for one answer, {usual_flop:.3g} for the usual one: its budget was over"
-                )
+                reason = f"{count:.3g} flop for one answer, {usual_flop:.3g} for the usual one: its budget was over"
                 raise Failed(Outcome.DISQUALIFIED, reason)
 
     def show(self) -> None:
@@ -316,6 +311,10 @@ class _Referee:
             curve=[_finite(sum(losses) / len(losses)) if losses else None for losses in self.losses],
             scalars=self.scalars,
         )
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _finite(value: float) -> float | None:

@@ -1,8 +1,8 @@
 """Trains on when it is asked for the first answer, for fewer CPU seconds than one answer may take.
 
 Family: clock
-Caught by: flop are counted in answers, too, and each takes as many a row
-Verdict: disqualified, "flop a row for one answer"
+Caught by: flop are counted in answers, too, and none takes many more than another
+Verdict: disqualified, "flop for one answer"
 """
 
 import time
