@@ -132,3 +132,41 @@ def test_minus_infinity_is_a_mask_unless_it_hits_a_target(rows: np.ndarray, toke
 
     with pytest.raises(scoring.NotFinite, match="infinite"):
         scoring.score(blind, rows, token_bytes, 8)
+
+
+def test_every_request_is_a_whole_batch(rows: np.ndarray, token_bytes: np.ndarray) -> None:
+    """Another shape would be another kernel, a compilation, or more flop a row where a call has a price of its own."""
+    shapes = set()
+
+    def predict(tokens: Tensor) -> Tensor:
+        shapes.add(tuple(tokens.shape))
+        return bigram(tokens)
+
+    for size in (7, 3 * len(rows)):
+        shapes.clear()
+        scoring.score(predict, rows, token_bytes, size)
+        assert shapes == {(size, rows.shape[1] - 1)}
+
+
+def test_looking_ahead_is_seen_where_answers_are_remembered_by_prefix(token_bytes: np.ndarray) -> None:
+    """Then second looks agree, but a bait in a row that was never asked for gives it away."""
+    long_rows = np.random.default_rng(3).integers(0, 256, (200, 33)).astype(np.uint16)
+    known: dict[tuple[int, ...], Tensor] = {}
+
+    def peeking(tokens: Tensor) -> Tensor:
+        logits = bigram(tokens)
+        logits[:, :-1].scatter_(2, tokens[:, 1:, None], 9.0)
+        for row, answer in zip(tokens.tolist(), logits, strict=True):
+            for position in range(len(row)):
+                answer[position] = known.setdefault(tuple(row[: position + 1]), answer[position].clone())
+        return logits
+
+    with pytest.raises(scoring.RuleBroken, match="later"):
+        scoring.score(peeking, long_rows, token_bytes, 8)
+
+
+def test_honest_models_are_left_alone(token_bytes: np.ndarray) -> None:
+    """Whatever the draw, and however few or short the rows are."""
+    for seed, (count, length) in enumerate([(1, 1), (1, 2), (2, 3), (5, 8), (33, 16), (64, 17), (200, 32)] * 3):
+        some = np.random.default_rng(seed).integers(0, 256, (count, length + 1)).astype(np.uint16)
+        assert math.isfinite(scoring.score(bigram, some, token_bytes, 16))

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from pytest_autoresearch import BadInput
 from pytest_autoresearch.data.prepare import Prepared
 from pytest_autoresearch.experiment import code_lines, own_luck
 from pytest_autoresearch.flop import counting
-from pytest_autoresearch.sandbox import find_sandbox
+from pytest_autoresearch.sandbox import Sandbox, find_sandbox
 
 Outcomes = Callable[[pytest.RunResult], dict[str, str]]
 
@@ -107,6 +108,36 @@ def test_rows_cannot_be_written_through_their_descriptor(tmp_path: Path) -> None
     with pytest.raises(PermissionError):
         os.pwrite(again, b"x", 0)
     assert (tmp_path / "train.bin").read_text() == "abcd"
+
+
+def test_secrets_stay_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Sandbox.environment(
+        {"PATH": "/bin", "HF_TOKEN": "x", "SSH_AUTH_SOCK": "/x", "SOME_API_KEY": "x", "HOME": "/x"}
+    )
+    assert given.keys() == {"PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME"}
+    assert given["HOME"] != "/x"
+
+
+@needs_sandbox
+def test_the_system_cannot_be_changed_and_its_secrets_not_read(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    sandbox, _ = find_sandbox("bwrap", [])
+    assert sandbox is not None
+    script = "for f in /etc/shadow /proc/sys/vm/overcommit_memory; do cat $f; [ -e $f ] && cat $f >> $f; done"
+    done = subprocess.run(
+        sandbox.wrap(["sh", "-c", script], tmp_path, tmp_path / "files"), capture_output=True, text=True, check=False
+    )
+    assert "root:" not in done.stdout
+    assert "Read-only file system" in done.stderr
+
+
+def test_a_log_after_the_end_is_not_heard(project: TinyProject) -> None:
+    """A loop that somebody still holds, or a model that logs, is no forged message."""
+    late = "def late(tokens):\n        run.log(1.0)\n        return model(tokens)\n    next(batches := run.batches(4))"
+    source = program(result="late").replace("    for step", f"    {late}\n    run.cycle = batches\n    for step")
+    write(project.path / "experiments/late.py", source)
+    result = project.run("--ar-seeds", "1")
+    assert re.search(r"(KEPT|DISCARDED) \d", result.stdout.str())
 
 
 # -- luck --

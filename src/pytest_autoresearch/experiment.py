@@ -75,8 +75,8 @@ def read_experiment(path: Path, root: Path) -> Experiment:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise BadInput(f"{path}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save it as UTF-8") from None
-    if len(source) > SOURCE_BYTES:
-        raise BadInput(f"{path}: {len(source)} bytes of source; an experiment has at most {SOURCE_BYTES}")
+    if (size := len(source.encode())) > SOURCE_BYTES:
+        raise BadInput(f"{path}: {size} bytes of source; an experiment has at most {SOURCE_BYTES}")
     *pieces, _ = _checked(source, path)
     if not pieces:
         raise BadInput(f"{path}: empty; write a program that defines `train`, or `from baseline import *` and a change")
@@ -168,7 +168,10 @@ def code_lines(source: str) -> int:
             node, clean=False
         ):
             del node.body[0]
-    return sum(bool(line.strip()) for line in ast.unparse(tree).splitlines())
+    try:
+        return sum(bool(line.strip()) for line in ast.unparse(tree).splitlines())
+    except RecursionError:
+        raise BadInput("cannot count the program's lines of code: nested too deeply") from None
 
 
 SEEDERS = {

@@ -22,11 +22,27 @@ def _cpu_attention_backward(
     return int(sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape))  # type: ignore[no-untyped-call]
 
 
+def _matrix_vector(*tensors: Any, out_val: Any = None, **kwargs: Any) -> int:
+    return 2 * next(int(tensor.numel()) for tensor in tensors if tensor.ndim == 2)
+
+
+def _cpu_lstm(inputs: Any, weights: Any, recurrent: Any, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
+    return int(2 * inputs.shape[0] * inputs.shape[1] * (weights.numel() + recurrent.numel()))
+
+
+def _cpu_lstm_backward(*args: Any, **kwargs: Any) -> int:
+    return 2 * _cpu_lstm(*args, **kwargs)
+
+
 _ATEN = torch.ops.aten
 FORMULAS: dict[Any, Callable[..., int]] = {
     **flop_registry,
     _ATEN._scaled_dot_product_flash_attention_for_cpu: _cpu_attention,  # torch's table lacks the CPU's attention
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_attention_backward,
+    _ATEN.mkldnn_rnn_layer: _cpu_lstm,
+    _ATEN.mkldnn_rnn_layer_backward: _cpu_lstm_backward,
+    _ATEN.mv: _matrix_vector,
+    _ATEN.addmv: _matrix_vector,
 }
 
 

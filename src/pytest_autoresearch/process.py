@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pytest_autoresearch.sandbox import ENVIRONMENT as IN_SANDBOX
 from pytest_autoresearch.sandbox import Sandbox
 from pytest_autoresearch.track import threads
+
+if sys.platform == "linux":
+    import fcntl
 
 LOG_BYTES = 1 << 20  # of what a candidate prints, this much of its beginning and of its end is kept
 PR_SET_PDEATHSIG = 1
@@ -82,9 +84,8 @@ class Candidate:
                 sandbox.wrap(command, folder, self._own) if sandbox else command,
                 cwd=self._own,
                 env=ENVIRONMENT
-                | os.environ
-                | {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": str(threads())}
-                | (IN_SANDBOX if sandbox else {}),
+                | (sandbox.environment(os.environ) if sandbox else os.environ)
+                | {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": str(threads())},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -253,11 +254,15 @@ class _Log:
 
 
 def _shared_file(size: int) -> IO[bytes]:
-    """An unnamed file with room for `size` bytes, in memory where that has room for it."""
+    """An unnamed file of `size` bytes that keeps its size, in memory where that has room for it.
+
+    A candidate that cut it short would have the referee killed when it looks behind the end (Linux: sealed).
+    """
     if sys.platform == "linux":
-        with suppress(OSError):  # a container's /dev/shm may be small: then a write would kill the writer
-            file = tempfile.TemporaryFile(dir="/dev/shm")  # noqa: SIM115
+        with suppress(OSError):  # where memory has no room a write would kill the writer
+            file = os.fdopen(os.memfd_create("logits", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "w+b")
             os.posix_fallocate(file.fileno(), 0, size)
+            fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             return file
     file = tempfile.TemporaryFile()  # noqa: SIM115
     file.truncate(size)

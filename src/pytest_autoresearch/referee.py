@@ -181,7 +181,7 @@ class _Referee:
             raise Failed(Outcome.DISQUALIFIED, reason)
         if self.job.cpu_limit and usage.cpu > self.job.cpu_limit:
             reason = f"{usage.cpu:.0f} CPU seconds; {self.job.cpu_limit:.0f} are allowed, from what the baseline takes"
-            raise Failed(Outcome.DISQUALIFIED, reason)
+            raise Failed(Outcome.TIMED_OUT, reason)
 
     def take(self, message: dict[str, Any], now: float, candidate: Candidate) -> None:
         match message["event"]:
@@ -190,7 +190,9 @@ class _Referee:
                     raise ValueError(message)
                 self.meter.start(now)
                 self.stage = "training"
-                self.luck = [str(digest) for digest in message["luck"]][:3]
+                self.luck = [str(digest) for digest in message["luck"]]
+                if len(self.luck) != 3:
+                    raise ValueError(message)
                 rows = self.job.data.open_train_rows()
                 candidate.send_file(rows)
                 os.close(rows)
@@ -264,7 +266,7 @@ class _Referee:
         """All answers are alike, so that none takes many more CPU seconds, or flop, than another."""
         usual, usual_flop = median(cpu), median(flop)
         allowed = [ANSWER_CPU + 4 * usual] * len(cpu)
-        if self.job.track.budget.unit != "flop" and self.job.track.device != "cpu":
+        if self.job.track.budget.unit in ("steps", "tokens") or self.job.track.device != "cpu":
             allowed[0] += self.meter.free_seconds_left  # it may have to compile
         for took, limit, count in zip(cpu, allowed, flop, strict=True):
             if took > limit:
@@ -322,7 +324,7 @@ def _finite(value: float) -> float | None:
 
 
 REMEDY = "lower the batch size or the model"
-ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGTP]iB)")  # as torch and NumPy say it
+ASKED = re.compile(r"allocate (\d+(?:\.\d+)?) ?(bytes|[KMGTP]iB)")  # as torch and NumPy say it
 
 
 def _crash(message: dict[str, Any], memory: float | None) -> Failed:
@@ -343,5 +345,5 @@ def _crash(message: dict[str, Any], memory: float | None) -> Failed:
 
 def printable(text: object, length: int) -> str:
     """What a candidate said, short enough to show, and without what no file or terminal takes."""
-    words = str(text).encode(errors="replace").decode()
+    words = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in str(text)[: length + 1])
     return words if len(words) <= length else f"{words[:length]} …"

@@ -129,6 +129,10 @@ class Run:
             self._rows = self._open_rows()
         return self._rows
 
+    def _close(self) -> None:
+        """`train` has returned: a loop that somebody still holds, or a late `log`, has nothing more to say."""
+        self._send = lambda message: None
+
     def _windows(self, length: int, rows: np.ndarray) -> np.ndarray:
         """Every stretch of length + 1 tokens that a batch may hold: (N, length + 1), a view of the rows."""
         if length == self._sequence_length:

@@ -5,10 +5,11 @@ is no project, no cache and so no held-out text, no home, no network, and no oth
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from glob import glob
 from importlib.util import find_spec
@@ -17,10 +18,13 @@ from pathlib import Path
 from pytest_autoresearch import BadInput
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/nix", "/sys")
+SECRETS = ("/etc/shadow*", "/etc/gshadow*", "/etc/ssl/private")
 DEVICES = ("/dev/nvidia*", "/dev/dri", "/dev/kfd", "/dev/dxg")
 HOME = "/tmp/home"
-ENVIRONMENT = {"HOME": HOME, "TMPDIR": "/tmp", "XDG_CACHE_HOME": f"{HOME}/.cache"}
-"""The user's own folders are not there."""
+OWN_FOLDERS = {"HOME": HOME, "TMPDIR": "/tmp", "XDG_CACHE_HOME": f"{HOME}/.cache"}
+"""The user's are not there."""
+SECRET = re.compile("TOKEN|SECRET|PASS|CREDENTIAL|KEY|SOCK|COOKIE|AUTH", re.IGNORECASE)
+"""Names in the environment that a candidate has no business with."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,27 @@ class Sandbox:
             *(self.bwrap, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"),
             *("--tmpfs", "/tmp", "--dir", HOME),
             *(part for _, mount in sorted(mounts, key=lambda mount: mount[0]) for part in mount),
-            *("--proc", "/proc", "--dev", "/dev", *devices, "--remount-ro", "/", "--chdir", str(writable)),
+            *(
+                "--proc",
+                "/proc",
+                "--ro-bind",
+                "/proc/sys",
+                "/proc/sys",
+                "--dev",
+                "/dev",
+                *devices,
+                "--remount-ro",
+                "/",
+                "--chdir",
+                str(writable),
+            ),
             *("--", *command),
         ]
+
+    @staticmethod
+    def environment(variables: Mapping[str, str]) -> dict[str, str]:
+        """What of the environment a candidate gets."""
+        return {name: value for name, value in variables.items() if not SECRET.search(name)} | OWN_FOLDERS
 
     def fault(self) -> str:
         """Why no candidate could start in this sandbox, or nothing."""
@@ -74,7 +96,8 @@ def find_sandbox(mode: str, hidden: Iterable[Path]) -> tuple[Sandbox | None, str
     bwrap = shutil.which("bwrap")
     why = "bubblewrap is not installed"
     if bwrap:
-        out_of_sight = tuple(path for path in _both_names(hidden) if path.exists())
+        secrets = [Path(path) for pattern in SECRETS for path in glob(pattern)]
+        out_of_sight = tuple(path for path in _both_names([*hidden, *secrets]) if path.exists())
         sandbox = Sandbox(bwrap, tuple(shown(out_of_sight)), out_of_sight)
         why = sandbox.fault()
         if not why:

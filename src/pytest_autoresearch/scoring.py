@@ -23,7 +23,8 @@ CHANCE = 1e-7
 """How likely an honest model may be to be taken for one that looks ahead, or that learns while it is scored."""
 UNLIKELY = math.sqrt(-2 * math.log(CHANCE))
 """A sum of differences whose signs are tossed is as large, against the root of the sum of squares, with that chance at
-most (Hoeffding 1963, "Probability inequalities for sums of bounded random variables")."""
+most (Hoeffding 1963, "Probability inequalities for sums of bounded random variables"); nearly so where, as for baits of
+one row, a later difference depends on an earlier toss."""
 
 
 class RuleBroken(Exception):
@@ -92,22 +93,31 @@ def score(
     draw = np.random.default_rng(secrets.randbits(128))
     starts = range(0, len(rows), batch_size)
     tokens = torch.from_numpy(rows.astype(np.int64))
+
+    def ask(inputs: Tensor) -> Tensor:
+        """Every request is a whole batch: another shape may mean another kernel, or a compilation."""
+        missing = batch_size - len(inputs)
+        filler = tokens[torch.from_numpy(draw.integers(0, len(tokens), missing)), :-1]
+        return predict(torch.cat([inputs, filler]))[: len(inputs)]
+
     wanted = min(len(starts) // 4, PROBED_ROWS // batch_size)
     probes = [Probe(tokens, batch_size, draw) for _ in range(max(1, wanted))]
     probes[0].due = len(starts) - 1  # no answer is the last one
-    twins = Twins(tokens, total.token_bytes, batch_size, draw)
+    early = int(draw.integers(0, len(starts) // 4 + 1))
     late = int(draw.integers(len(starts) * 3 // 4, len(starts)))
-    twins.look(predict)
+    twins = Twins(tokens[early * batch_size :], total.token_bytes, batch_size, draw)
     for number, start in enumerate(starts):
+        if number == early:
+            twins.look(ask)
         batch = tokens[start : start + batch_size]
-        logits = predict(batch[:, :-1])
+        logits = ask(batch[:, :-1])
         total.add(logits, batch[:, 1:])
         for probe in probes:
             probe.note(start, logits)
             if number == probe.due:
-                probe.look_again(predict)
+                probe.look_again(ask)
         if number == late:
-            twins.look(predict)
+            twins.look(ask)
         progress((number + 1) / len(starts))
     twins.compare()
     return total.value
@@ -167,7 +177,7 @@ class Probe:
 
 
 class Twins:
-    """Pairs of rows that differ in one early token: one of each is asked for first of all, the other near the end.
+    """Pairs of rows that differ in one early token: one of each is asked for early, before the row itself, one late.
 
     Which one comes first is a toss, so neither is likelier the easier one, unless the model has learned from the
     held-out text in between. That neither has been seen before helps where answers are remembered.
@@ -185,12 +195,12 @@ class Twins:
         chosen = torch.from_numpy(draw.permutation(count)[: max(batch_size, TWINS)])
         pairs = len(chosen)
         self._batch_size, self._targets = batch_size, tokens[chosen, 1:]
-        self._baits = some(length // 2, length, min(8, length // 8 or 1)).clamp(min=1 if length > 1 else 0)
+        places = torch.from_numpy(draw.random((pairs, length - length // 2)).argsort(1))  # of the second half
+        self._baits = (length // 2 + places[:, : min(8, length // 8 or 1)]).clamp(min=min(1, length - 1))
         own, other = tokens[chosen].gather(1, self._baits), tokens[some(0, count, 1), self._baits]
         tossed = some(0, 2, self._baits.shape[1]).bool()
         self._put_in = torch.where(tossed, own, other)
         inputs = tokens[chosen, :-1].scatter(1, self._baits, self._put_in)
-        self._put_in = inputs.gather(1, self._baits)  # of two baits in one place one counts
         self._left_out = torch.where(self._put_in == own, other, own)
         place = some(0, length // 4, 1)
         self._counts = (token_bytes[self._targets] > 0) & (torch.arange(length) > place)
@@ -211,6 +221,8 @@ class Twins:
             put_in, left_out = (at.gather(2, which[part, :, None])[..., 0] for which in (self._put_in, self._left_out))
             self._lure[part] += (put_in - left_out).nan_to_num(nan=0.0).clamp(-10, 10)
         self._nats.append(torch.cat(nats))
+        if not self._nats[-1].isfinite().all():
+            raise NotFinite("logits are infinite where it matters")
 
     def compare(self) -> None:
         """RuleBroken where baits were taken, or the later twins predicted better, by more than chance explains."""
@@ -218,7 +230,7 @@ class Twins:
             raise RuleBroken("logits depend on tokens that come later")
         early, late = self._nats
         gain = early - late
-        if len(gain) < 2 or not gain.isfinite().all() or float(gain.std()) == 0:
+        if len(gain) < 2 or float(gain.std()) == 0:
             return
         t = float(gain.mean() / gain.std() * math.sqrt(len(gain)))
         if student_t_cdf(-t, len(gain) - 1) < CHANCE:

@@ -114,6 +114,7 @@ class Session:
         """What candidates run in, and the words for it."""
         from pytest_autoresearch.data.prepare import cache_folder
 
+        cache_folder().mkdir(parents=True, exist_ok=True)  # what is not there cannot be hidden
         corpus = self.project.root / self.track.corpus
         return find_sandbox(self.options.sandbox, [self.project.root, cache_folder(), corpus])
 

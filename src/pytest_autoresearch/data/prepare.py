@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -66,9 +66,10 @@ class Prepared:
         A read-only descriptor of a file of one's own can be opened again for writing under /proc; a sealed copy in
         memory cannot (Linux; elsewhere the file itself). Made once.
         """
-        return os.open(
-            f"/proc/self/fd/{self._sealed_rows.fileno()}" if self._sealed_rows else self.train_path, os.O_RDONLY
-        )
+        if self._sealed_rows:
+            with suppress(OSError):  # no /proc
+                return os.open(f"/proc/self/fd/{self._sealed_rows.fileno()}", os.O_RDONLY)
+        return os.open(self.train_path, os.O_RDONLY)
 
     @cached_property
     def _sealed_rows(self) -> "IO[bytes] | None":
