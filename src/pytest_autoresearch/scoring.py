@@ -48,6 +48,17 @@ def views(memory: mmap, rows: int, sequence_length: int, vocab_size: int) -> tup
     return tokens.view(rows, sequence_length), logits.view(rows, sequence_length, vocab_size)
 
 
+def nats(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+    """Loss (B, T) float64 of logits (B, T, vocab) at targets (B, T), 0 where it does not count. Or NotFinite."""
+    if logits.isnan().any():
+        raise NotFinite("logits hold NaN")
+    loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+    loss = torch.where(counts, loss.double(), 0.0)
+    if not loss.isfinite().all():
+        raise NotFinite("logits are infinite where it matters")
+    return loss
+
+
 @dataclass
 class BitsPerByte:
     """Σ nats / (ln 2 · Σ bytes) over targets, special tokens in neither sum.
@@ -61,14 +72,8 @@ class BitsPerByte:
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
         """Add logits (B, T, vocab) float32 and targets (B, T) int64. NotFinite if they cannot be scored."""
-        if logits.isnan().any():
-            raise NotFinite("logits hold NaN")
         lengths = self.token_bytes[targets]
-        nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-        total = float(nats[lengths > 0].double().sum())
-        if not math.isfinite(total):
-            raise NotFinite("logits are infinite where it matters")
-        self.nats += total
+        self.nats += float(nats(logits, targets, lengths > 0).sum())
         self.bytes += int(lengths.sum())
 
     @property
@@ -210,19 +215,16 @@ class Twins:
 
     def look(self, predict: Callable[[Tensor], Tensor]) -> None:
         """Ask for the next of each pair."""
-        nats = []
+        found = []
         for start in range(0, len(self._targets), self._batch_size):
             part = slice(start, start + self._batch_size)
             logits = predict(self._rows[len(self._nats)][part])
             targets, before = self._targets[part], (self._baits[part] - 1).clamp(min=0)
-            loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-            nats.append(torch.where(self._counts[part], loss, 0.0).sum(1).double())
+            found.append(nats(logits, targets, self._counts[part]).sum(1))
             at = logits.gather(1, before[..., None].expand(-1, -1, logits.shape[-1])).log_softmax(-1)
             put_in, left_out = (at.gather(2, which[part, :, None])[..., 0] for which in (self._put_in, self._left_out))
             self._lure[part] += (put_in - left_out).nan_to_num(nan=0.0).clamp(-10, 10)
-        self._nats.append(torch.cat(nats))
-        if not self._nats[-1].isfinite().all():
-            raise NotFinite("logits are infinite where it matters")
+        self._nats.append(torch.cat(found))
 
     def compare(self) -> None:
         """RuleBroken where baits were taken, or the later twins predicted better, by more than chance explains."""

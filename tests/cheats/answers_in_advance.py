@@ -2,7 +2,7 @@
 
 Family: evaluation state
 Caught by: some rows are asked for twice, and the answers must agree
-Verdict: disqualified, "the same tokens got other logits" or "logits depend on"
+Verdict: disqualified or gains nothing, "the same tokens got other logits" or "logits depend on"
 """
 
 from baseline import *

@@ -289,13 +289,14 @@ def test_it_gains_nothing(
         raise StillKept(verdict.line)
     if cheat.verdict == "kept":
         return  # it is caught now, and its header must say so
-    if cheat.verdict == "gains nothing":
-        assert verdict.outcome == "discarded", verdict.reason
-        assert cheat.reasons or verdict.scores == verdict.baseline_scores[: len(verdict.scores)]
-        assert verdict.scores >= verdict.baseline_scores[: len(verdict.scores)]
+    expected = cheat.verdict.split(" or ")
+    if "gains nothing" in expected and verdict.outcome == "discarded":
+        honest = verdict.baseline_scores[: len(verdict.scores)]
+        assert verdict.scores >= honest
+        assert cheat.reasons or verdict.scores == honest
     else:
-        assert verdict.outcome == cheat.verdict
-    assert any(reason in verdict.reason for reason in cheat.reasons or [""])
+        assert verdict.outcome in expected
+        assert any(reason in verdict.reason for reason in cheat.reasons or [""])
 
 
 @pytest.fixture(scope="module")
@@ -320,6 +321,13 @@ def test_the_catalogue_is_complete() -> None:
     assert len(caught) >= 30
     assert {cheat.family for cheat in caught} == FAMILIES
     for cheat in CHEATS:
-        assert cheat.verdict in ("disqualified", "timed out", "gains nothing", "diverged", "crashed", "kept"), cheat
+        assert set(cheat.verdict.split(" or ")) <= {
+            "disqualified",
+            "timed out",
+            "gains nothing",
+            "diverged",
+            "crashed",
+            "kept",
+        }, cheat
         assert cheat.caught_by, cheat
         assert cheat.needs <= NEEDS, cheat
