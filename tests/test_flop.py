@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from pytest_autoresearch.flop import FORMULAS, FlopCounter
+from pytest_autoresearch.flop import FORMULAS, FlopCounter, counting
 
 ATEN = torch.ops.aten
 CPU_ATTENTION = {
@@ -63,3 +63,15 @@ def test_known_numbers() -> None:
         F.scaled_dot_product_attention(q, q, q, is_causal=True)
     assert counter.flop == 2 * (2 * 2 * 3 * 16 * 16 * 8)  # QKᵀ and the weights times V, causal or not
     assert ATEN.mm in FORMULAS
+
+
+def test_what_torchs_table_lacks_is_counted() -> None:
+    """A matrix times a vector; an LSTM's four gates for each of T · B inputs, twice that backwards."""
+    with counting() as flop:
+        torch.ones(4, 5) @ torch.ones(5)
+        assert flop() == 2 * 4 * 5
+        hidden, _ = torch.nn.LSTM(8, 16)(torch.ones(5, 3, 8))
+        forward = flop() - 2 * 4 * 5
+        assert forward == 2 * 5 * 3 * 4 * 16 * (8 + 16)
+        hidden.sum().backward()
+        assert flop() == 2 * 4 * 5 + 3 * forward

@@ -161,9 +161,8 @@ def count_flop(wanted: bool) -> Iterator[Callable[[], int]]:
     if not wanted:
         yield lambda: 0
         return
-    os.environ["TORCH_COMPILE_DISABLE"] = (
-        "1"  # what is compiled does not pass by the counter; nor is torch._dynamo loaded
-    )
+    # What is compiled does not pass by the counter.
+    os.environ["TORCH_COMPILE_DISABLE"] = "1"
     from pytest_autoresearch.flop import counting
 
     with counting() as flop:

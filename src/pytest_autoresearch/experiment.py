@@ -161,17 +161,14 @@ def unified_diff(baseline: str, program: str, baseline_name: str = "baseline", p
 
 
 def code_lines(source: str) -> int:
-    """How many lines of code a program has, whatever its comments, docstrings and formatting."""
+    """How many lines of code a program has, whatever its comments, docstrings and formatting. RecursionError."""
     tree = parse(unix(source))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
             node, clean=False
         ):
             del node.body[0]
-    try:
-        return sum(bool(line.strip()) for line in ast.unparse(tree).splitlines())
-    except RecursionError:
-        raise BadInput("cannot count the program's lines of code: nested too deeply") from None
+    return sum(bool(line.strip()) for line in ast.unparse(tree).splitlines())
 
 
 SEEDERS = {

@@ -103,7 +103,10 @@ class Judge:
             if not self.track.simplify_margin:
                 track = self.track.folder / "track.toml"
                 raise BadInput(f'{experiment.path}: GOAL = "simplify" needs simplify_margin in {track}')
-            lines, before = code_lines(program.source), code_lines(baseline_source)
+            try:
+                lines, before = code_lines(program.source), code_lines(baseline_source)
+            except RecursionError:
+                raise BadInput(f"{experiment.path}: its lines of code cannot be counted: nested too deeply") from None
             if lines >= before:
                 return Outcome.DISCARDED, f"is no simpler: {lines} lines of code, the baseline has {before}"
         return None

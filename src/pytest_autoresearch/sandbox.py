@@ -55,14 +55,8 @@ class Sandbox:
                 "--ro-bind",
                 "/proc/sys",
                 "/proc/sys",
-                "--dev",
-                "/dev",
-                *devices,
-                "--remount-ro",
-                "/",
-                "--chdir",
-                str(writable),
-            ),
+            ),  # for root could write to the kernel's settings
+            *("--dev", "/dev", *devices, "--remount-ro", "/", "--chdir", str(writable)),
             *("--", *command),
         ]
 

@@ -64,7 +64,7 @@ class Prepared:
         """A file descriptor of the training rows that nobody can write through, to hand to a candidate.
 
         A read-only descriptor of a file of one's own can be opened again for writing under /proc; a sealed copy in
-        memory cannot (Linux; elsewhere the file itself). Made once.
+        memory cannot (Linux; elsewhere the file itself). The copy is made once.
         """
         if self._sealed_rows:
             with suppress(OSError):  # no /proc
