@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_autoresearch.budget import Budget, Meter
 from pytest_autoresearch.run import Diverged, Run
-from pytest_autoresearch.track import Budget, Meter
 
 LENGTH = 8
 

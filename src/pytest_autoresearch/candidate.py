@@ -5,6 +5,7 @@ is a JSON line; logits go into the buffer that the referee allocated. Imports no
 """
 
 import ctypes
+import gc
 import json
 import mmap
 import os
@@ -19,11 +20,43 @@ import traceback
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PR_SET_CHILD_SUBREAPER = 36
 KEYCTL_JOIN_SESSION_KEYRING = 1
+
+
+@dataclass
+class Link:
+    """What connects a candidate with its referee: the socket, the memory that both see, and the job it was sent."""
+
+    channel: socket.socket
+    memory: mmap.mmap
+    lines: Iterator[str]
+    job: dict[str, Any] = field(default_factory=dict)
+    flop: Callable[[], int] = lambda: 0
+    busy: threading.Lock = field(default_factory=threading.Lock)  # a program may have threads of its own
+
+    def send(self, message: dict[str, Any]) -> None:
+        with self.busy:
+            self.channel.sendall(json.dumps(message).encode() + b"\n")
+
+    def receive_file(self) -> int:
+        """The descriptor that the referee hands over next."""
+        _, (file,), *_ = socket.recv_fds(self.channel, 1, 1)
+        return file
+
+    def receive_rows(self) -> "np.ndarray":
+        """Rows of tokens (N, T + 1) uint16 in a file that the referee hands over next; memory-mapped."""
+        import numpy as np
+
+        with open(self.receive_file(), "rb") as rows:
+            return np.memmap(rows, dtype=np.uint16, mode="r").reshape(-1, self.job["sequence_length"] + 1)
 
 
 def main() -> None:
@@ -33,24 +66,14 @@ def main() -> None:
     volunteer_for_oom()
     leave_keyring()
     under_watch(channel)
-    lines = channel.makefile("r", encoding="utf-8")
-
-    one_at_a_time = threading.Lock()  # a program may have threads of its own
-
-    def send(message: dict[str, Any]) -> None:
-        with one_at_a_time:
-            channel.sendall(json.dumps(message).encode() + b"\n")
-
-    job = json.loads(lines.readline())
+    link = Link(channel, memory, iter(channel.makefile("r", encoding="utf-8")))
+    link.job = json.loads(next(link.lines))
     try:
         # Around everything, so that work between batches, after the last one, or in an answer is counted like the rest.
-        with count_flop(job["budget"]["unit"] == "flop") as flop:
-            model = train(job, began, channel, flop, send)
-            for line in lines:
-                answer(model, json.loads(line), job, memory)
-                send({"event": "logits", "flop": flop()})
+        with count_flop(link.job["budget"]["unit"] == "flop") as link.flop:
+            serve(train(link, began), link)
     except BaseException as error:  # SystemExit and KeyboardInterrupt of a program are its end, too
-        send({"event": "failed", **describe(error, job["program"])})
+        link.send({"event": "failed", **describe(error, link.job["program"])})
         sys.exit(1)
 
 
@@ -110,49 +133,52 @@ def children() -> list[int]:
     return found
 
 
-def train(
-    job: dict[str, Any], began: float, channel: socket.socket, flop: Callable[[], int], send: Callable[[Any], None]
-) -> Any:
+def train(link: Link, began: float) -> Any:
     """Import the program and train it. Returns what its `train` returned: tokens (B, T) → logits (B, T, vocab)."""
     import numpy as np
     import torch
 
-    from pytest_autoresearch.run import Run
-    from pytest_autoresearch.track import Budget, Meter
+    from pytest_autoresearch.budget import Budget, Meter
+    from pytest_autoresearch.run import Run, finish_queue
 
+    job = link.job
     torch.set_num_threads(job["threads"])
     torch.manual_seed(job["seed"])
     np.random.seed(job["seed"])
     random.seed(job["seed"])
-    budget = Budget(**job["budget"])
     limit_memory(job)
-
-    def open_rows() -> np.ndarray:
-        _, (file,), *_ = socket.recv_fds(channel, 1, 1)
-        with open(file, "rb") as rows:
-            return np.memmap(rows, dtype=np.uint16, mode="r").reshape(-1, job["sequence_length"] + 1)
-
     run = Run(
         device=job["device"],
         seed=job["seed"],
         vocab_size=job["vocab_size"],
         sequence_length=job["sequence_length"],
-        open_rows=open_rows,
-        meter=Meter(budget, began, compiles=job["device"] != "cpu"),
-        count_flop=flop,
-        send=send,
+        open_rows=link.receive_rows,
+        meter=Meter(Budget(**job["budget"]), began, compiles=job["device"] != "cpu"),
+        count_flop=link.flop,
+        send=link.send,
     )
     program = load_program(Path(job["program"]))
     if not callable(getattr(program, "train", None)):
         raise TypeError("the program defines no function `train`")
     model = program.train(run)
+    finish_queue(run.device)
     run._close()
     if not callable(model):
         raise TypeError(f"`train` returned {brief(model)}; it must return a callable: tokens (B, T) → logits")
     if isinstance(model, torch.nn.Module):
         model.eval()  # dropout and the like are for training
-    send({"event": "trained", "flop": flop()})
+    if job["device"] == "cuda":  # what training has left goes back to the device: the referee needs room to score
+        gc.collect()
+        torch.cuda.empty_cache()
+    link.send({"event": "trained", "flop": link.flop(), "memory": device_memory(job)})
     return model
+
+
+def device_memory(job: dict[str, Any]) -> int:
+    """The most bytes of a GPU that tensors have taken so far; 0 elsewhere, where the referee can look for itself."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() if job["device"] == "cuda" else 0
 
 
 @contextmanager
@@ -170,8 +196,13 @@ def count_flop(wanted: bool) -> Iterator[Callable[[], int]]:
 
 
 def limit_memory(job: dict[str, Any]) -> None:
-    """Have allocations fail past the track's `memory`, so that the program can say what it asked for (POSIX, CPU)."""
-    if job["memory"] and job["device"] == "cpu":
+    """Have allocations fail past the track's `memory`, so that the program can say what it asked for (CUDA, POSIX)."""
+    if job["memory"] and job["device"] == "cuda":
+        import torch
+
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, job["memory"] / total))
+    elif job["memory"] and job["device"] == "cpu":
         with suppress(ImportError, OSError, ValueError):
             import resource
 
@@ -187,23 +218,73 @@ def load_program(path: Path) -> types.ModuleType:
     return module
 
 
-def answer(model: Any, request: dict[str, Any], job: dict[str, Any], memory: mmap.mmap) -> None:
-    """Compute the logits of the tokens in the buffer and put them behind the tokens, as float32."""
+def serve(model: Any, link: Link) -> None:
+    """Answer the referee's requests until it hangs up; where no memory can be shared, score on its behalf."""
     import torch
 
-    from pytest_autoresearch.scoring import views
+    from pytest_autoresearch.ipc import DeviceMemory, Route
+    from pytest_autoresearch.run import finish_queue
+    from pytest_autoresearch.scoring import Exchange
 
-    tokens, logits = views(memory, request["rows"], job["sequence_length"], job["vocab_size"])
+    job = link.job
+    shape = job["batch_size"], job["sequence_length"], job["vocab_size"]
+    holder: mmap.mmap | DeviceMemory | None = None
+    match job["route"]:
+        case Route.IN_PROCESS:
+            link.send(score_here(model, link))
+            return
+        case Route.DEVICE:
+            holder = DeviceMemory(Exchange.sizes(*shape)[1], link.receive_file())
+        case Route.HOST:
+            holder = link.memory
+    exchange = Exchange.over(link.memory, holder, *shape)
+    for _ in link.lines:
+        logits = answer(model, exchange.tokens, job)
+        if exchange.logits is not None:
+            exchange.logits.copy_(logits)
+        del logits  # the next answer wants its room
+        finish_queue(torch.device(job["device"]))
+        link.send({"event": "logits", "flop": link.flop(), "memory": device_memory(job)})
+
+
+def score_here(model: Any, link: Link) -> dict[str, Any]:
+    """Score the model in its own process, with the referee's code and none of its distance. Returns the message."""
+    import numpy as np
+
+    from pytest_autoresearch import scoring
+
+    rows, job = link.receive_rows(), link.job
+    token_bytes = np.array(json.loads(next(link.lines))["token_bytes"])
+
+    def show(share: float) -> None:
+        link.send({"event": "scoring", "done": share})
+
+    def predict(tokens: Any) -> Any:
+        return answer(model, tokens, job).float()
+
+    try:
+        val_bpb = scoring.score(predict, rows, token_bytes, job["batch_size"], show)
+    except scoring.RuleBroken as broken:
+        return {"event": "broken", "reason": str(broken)}
+    except scoring.NotFinite as error:
+        return {"event": "diverged", "reason": str(error)}
+    return {"event": "scored", "val_bpb": val_bpb, "memory": device_memory(job)}
+
+
+def answer(model: Any, tokens: Any, job: dict[str, Any]) -> Any:
+    """Logits of tokens (B, T) int64: (B, T, vocab) of a float dtype, on the job's device."""
+    import torch
+
     with torch.no_grad():
         output = model(tokens.to(job["device"], copy=True))
     if not isinstance(output, torch.Tensor):
         raise TypeError(f"the model returned {brief(output)}; it must return logits, a tensor")
-    if output.shape != logits.shape or not output.is_floating_point():
+    expected = *tokens.shape, job["vocab_size"]
+    if output.shape != expected or not output.is_floating_point():
         raise ValueError(
-            f"logits are {tuple(output.shape)} {output.dtype}; "
-            f"they must be (B, T, vocab) = {tuple(logits.shape)} of a float dtype"
+            f"logits are {tuple(output.shape)} {output.dtype}; they must be (B, T, vocab) = {expected} of a float dtype"
         )
-    logits.copy_(output)
+    return output
 
 
 def describe(error: BaseException, program: str) -> dict[str, str]:

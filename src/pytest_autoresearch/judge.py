@@ -3,14 +3,17 @@
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from filelock import FileLock
 
 from pytest_autoresearch import BadInput
 from pytest_autoresearch.baseline import Record
+from pytest_autoresearch.compiled import CompiledCode
 from pytest_autoresearch.experiment import Experiment, Program, code_lines, own_luck, sha256
+from pytest_autoresearch.ipc import Route
 from pytest_autoresearch.ledger import Ledger
 from pytest_autoresearch.sandbox import Sandbox
 from pytest_autoresearch.track import Track
@@ -18,7 +21,7 @@ from pytest_autoresearch.verdict import Decision, Outcome, decide
 
 if TYPE_CHECKING:
     from pytest_autoresearch.data.prepare import Prepared
-    from pytest_autoresearch.referee import Progress, Result, Watchdog
+    from pytest_autoresearch.referee import Job, Progress, Result, Watchdog
 
 OWN_LUCK = "random numbers must follow from run.seed, which the harness has seeded them with"
 CPU_FACTOR, CPU_SLACK = 2.0, 5.0
@@ -59,15 +62,39 @@ class Judge:
     ledger: Ledger
     watchdog: "Watchdog"
     spectators: Spectators
+    route: Route = Route.HOST
+    compiled: CompiledCode | None = None
+    """Where compiled code is kept, if it is."""
 
     def run(self, name: str, source: str, seed: int, cpu_limit: float | None = None) -> "Result":
         """Train a program with one seed; the evidence goes to the place of its name."""
         from pytest_autoresearch import referee
 
         folder = self.ledger.evidence(self.track.name, name, sha256(source)) / f"seed-{seed}"
-        job = referee.Job(self.track, self.data, source, seed, folder, self.sandbox, cpu_limit)
-        with self._device(), self.spectators.watch(f"{name} seed {seed + 1}/{self.track.seeds}") as spectator:
-            return referee.run(job, self.watchdog, spectator)
+        job = referee.Job(self.track, self.data, source, seed, folder, self.sandbox, cpu_limit, self.route)
+        with self._device():
+            job = replace(job, compiled=self._rehearsed(name, job))
+            with self.spectators.watch(f"{name} seed {seed + 1}/{self.track.seeds}") as spectator:
+                return referee.run(job, self.watchdog, spectator)
+
+    def _rehearsed(self, name: str, job: "Job") -> Path | None:
+        """The program's compiled code, from a rehearsal now or earlier; None where it compiles nothing, or fails to."""
+        from pytest_autoresearch import referee
+
+        if not self.compiled or "compile" not in job.source:
+            return None
+        sha = sha256(job.source)
+        if found := self.compiled.find(sha):
+            return found
+        start = self.compiled.find(self.compiled.baseline_sha)
+        rehearsal = replace(job, folder=job.folder.with_name("rehearsal"), compiled=start)
+        with self.spectators.watch(f"{name} compiles") as spectator:
+            made = referee.rehearse(rehearsal, self.watchdog, spectator)
+        if not made:
+            return None
+        kept = self.compiled.keep(made, sha)
+        shutil.rmtree(rehearsal.folder)
+        return kept
 
     def _device(self) -> AbstractContextManager[object]:
         """Under a wall-clock budget runs take turns on the device, for two at once would slow each other down."""

@@ -37,9 +37,12 @@ COLUMNS = [
     "lines_removed",
     "program_sha",
     "baseline_sha",
+    "isolation",
     "finished_at",
 ]
 """The first five are what tools of this field already read."""
+LATER = {"isolation"}
+"""Columns that an older ledger need not have."""
 
 IDENTITY = ("track", "experiment", "program_sha", "baseline_sha", "finished_at")
 """The columns that name a verdict."""
@@ -51,7 +54,8 @@ class Verdict:
 
     `key` names what the verdict is a function of, and `platform` the part of it that is the fingerprint; `detail` may
     hold a candidate's traceback; `memory_growth` is against the baseline, as a share of it; `provisional` is one that
-    asked less than the track does; `status` is its word in the ledger ("" until it has a line there); `recorded` means
+    asked less than the track does; `isolation` is what was between the program and its score, "sandbox", "process" or
+    "in-process"; `status` is its word in the ledger ("" until it has a line there); `recorded` means
     that it was replayed.
     """
 
@@ -77,6 +81,7 @@ class Verdict:
     cpu_seconds: float = 0.0
     memory_gb: float = 0.0
     memory_growth: float | None = None
+    isolation: str = ""
     curve: list[float | None] = field(default_factory=list)
     lines_added: int = 0
     lines_removed: int = 0
@@ -180,6 +185,7 @@ class Ledger:
             "seconds": f"{record.seconds * len(record.scores):.1f}",
             "program_sha": record.program_sha,
             "baseline_sha": record.program_sha,
+            "isolation": record.isolation,
             "finished_at": record.recorded_at,
         }
         with self._lock():
@@ -213,6 +219,7 @@ class Ledger:
             "lines_removed": str(verdict.lines_removed),
             "program_sha": verdict.program_sha,
             "baseline_sha": verdict.baseline_sha,
+            "isolation": verdict.isolation,
             "finished_at": verdict.finished_at,
         }
         with self._lock():
@@ -262,7 +269,7 @@ class Ledger:
         if not newline and "\t".join(COLUMNS).startswith(head):  # new, or cut short when it was
             return 0, COLUMNS, "\t".join(COLUMNS) + "\n"
         names = head.removesuffix("\r").split("\t")
-        if missing := [name for name in COLUMNS if name not in names]:
+        if missing := [name for name in COLUMNS if name not in names and name not in LATER]:
             raise BadInput(f"{self.path}: no ledger: it has no column {missing[0]}; move it away, a new one is begun")
         size = content.rfind(b"\n") + 1
         tail = content[size:]

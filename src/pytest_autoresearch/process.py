@@ -5,6 +5,7 @@ import json
 import mmap
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pytest_autoresearch import compiled
 from pytest_autoresearch.sandbox import Sandbox
 from pytest_autoresearch.track import threads
 
@@ -28,9 +30,10 @@ PR_SET_PDEATHSIG = 1
 TICK = 0.1  # seconds between two looks at a silent candidate
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 MEMORY_TICK = 0.5  # seconds between two looks at a candidate's memory
-ENVIRONMENT = {"GOMP_SPINCOUNT": "2000"}
+ENVIRONMENT = {"GOMP_SPINCOUNT": "2000", "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 """What a user's own settings override. Threads that spin for long while they wait for each other slow a run down
-many times over where another process wants a core; threads that never spin are slow to wake for a small model."""
+many times over where another process wants a core; threads that never spin are slow to wake for a small model. Segments
+of GPU memory that grow leave fewer gaps where little is left."""
 
 
 class Died(Exception):
@@ -62,8 +65,17 @@ class Usage:
 class Candidate:
     """The untrusted process: its socket, its log, its shared memory, and its end."""
 
-    def __init__(self, folder: Path, buffer_size: int, sandbox: Sandbox | None, memory_limit: float | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        buffer_size: int,
+        sandbox: Sandbox | None,
+        memory_limit: float | None,
+        compiled_code: Path | None = None,
+    ) -> None:
         self.usage = Usage()
+        self.keep_compiled = False
+        """Whether what the run has compiled is kept, as the folder `compiled` beside its evidence."""
         self._memory_limit = memory_limit
         self._looked = 0.0
         self._program = 0  # its number, once it has one
@@ -74,6 +86,9 @@ class Candidate:
         self._log = _Log(folder / "log.txt")
         self._own = folder / "files"
         self._own.mkdir()
+        self._compiled = self._own / "compiled"
+        if compiled_code:
+            compiled.copy_files(compiled_code, self._compiled)
         file = _shared_file(buffer_size)
         self.memory = mmap.mmap(file.fileno(), buffer_size)
         self._channel, theirs = socket.socketpair()
@@ -85,6 +100,7 @@ class Candidate:
                 cwd=self._own,
                 env=ENVIRONMENT
                 | (sandbox.environment(os.environ) if sandbox else os.environ)
+                | compiled.environment(self._compiled)
                 | {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": str(threads())},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -203,6 +219,9 @@ class Candidate:
             self._log.write(data)
         self._output.close()
         self._log.close()
+        if self.keep_compiled and self._compiled.is_dir() and not self._compiled.is_symlink():
+            self._compiled.rename(self._own.parent / "compiled")
+        shutil.rmtree(self._compiled, ignore_errors=True)
         with suppress(OSError):  # what the program left there is evidence
             self._own.rmdir()
 

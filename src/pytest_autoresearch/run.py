@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pytest_autoresearch.track import Meter
+from pytest_autoresearch.budget import Meter
+from pytest_autoresearch.feed import feed
 
 
 class Diverged(BaseException):
@@ -26,6 +27,12 @@ def luck() -> list[str]:
         repr(random.getstate()).encode(),
     )
     return [hashlib.sha256(state).hexdigest()[:16] for state in states]
+
+
+def finish_queue(device: torch.device) -> None:
+    """Wait until the device has done what it was given; a CPU has no queue."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 class Run:
@@ -81,7 +88,12 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """Spent share of the budget as of the current batch: 0 at the first, towards 1 at the last; never falls."""
+        """Spent share of the budget as of the current batch: 0 at the first, towards 1 at the last.
+
+        It never falls, but for the first ten batches on a GPU, as long as nobody can tell training from compilation.
+        """
+        if self._meter.warms_up:
+            return self._meter.progress
         self._progress = max(self._progress, self._meter.progress)
         return self._progress
 
@@ -101,12 +113,14 @@ class Run:
         if not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1")
         batch_size, length = int(batch_size), int(length)
-        indices = self._shuffled(len(windows), batch_size)
+        coming = feed(windows, self._shuffled(len(windows), batch_size), self._device)
         while self._meter.allows_step():
-            batch = torch.from_numpy(windows[next(indices)].astype(np.int64)).to(self._device)
+            batch = next(coming)
             try:
                 yield batch[:, :-1], batch[:, 1:]
             finally:  # a loop that is left early has had its last batch, too
+                if self._meter.warms_up:  # later only the sum counts, and nobody waits for the device
+                    finish_queue(self._device)
                 flop = self._count_flop()
                 self._meter.step(batch_size * length, flop, time.monotonic())
                 self._send({"event": "step", "tokens": batch_size * length, "flop": flop})

@@ -11,12 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pytest_autoresearch.ipc import DeviceMemory
 from pytest_autoresearch.verdict import student_t_cdf
 
 PROBE_TOLERANCE = 1e-4
 """How far a log-probability may move, relative to max(1, its size), where nothing that it may depend on has changed."""
 PROBED_ROWS = 512
 """A quarter of the held-out rows is looked at again, or these many where that is more."""
+LOSS_ELEMENTS = 2**27
+"""Logits that the loss is computed of at once."""
 TWINS = 64
 """At least so many pairs of rows, where there are so many."""
 CHANCE = 1e-7
@@ -35,28 +38,58 @@ class NotFinite(Exception):
     """The logits hold NaN, or infinities that leave a target without probability."""
 
 
-def buffer_bytes(rows: int, sequence_length: int, vocab_size: int) -> int:
-    """Size of the memory that a referee and its candidate share: tokens (int64), then logits (float32)."""
-    return rows * sequence_length * (8 + 4 * vocab_size)
+@dataclass(frozen=True)
+class Exchange:
+    """Where a referee puts tokens (B, T) int64 and its candidate the logits of them, (B, T, vocab) float32.
 
+    Both sides map the same memory: the host's for the tokens, the host's or the device's for the logits.
+    """
 
-def views(memory: mmap, rows: int, sequence_length: int, vocab_size: int) -> tuple[Tensor, Tensor]:
-    """The shared memory as tokens (rows, T) int64 and logits (rows, T, vocab) float32."""
-    count = rows * sequence_length
-    tokens = torch.frombuffer(memory, dtype=torch.int64, count=count)
-    logits = torch.frombuffer(memory, dtype=torch.float32, count=count * vocab_size, offset=8 * count)
-    return tokens.view(rows, sequence_length), logits.view(rows, sequence_length, vocab_size)
+    tokens: Tensor
+    logits: Tensor | None
+
+    @staticmethod
+    def sizes(batch_size: int, sequence_length: int, vocab_size: int) -> tuple[int, int]:
+        """Bytes of the tokens and of the logits."""
+        return batch_size * sequence_length * 8, batch_size * sequence_length * vocab_size * 4
+
+    @classmethod
+    def over(cls, memory: mmap, holder: mmap | DeviceMemory | None, *shape: int) -> "Exchange":
+        """Views of the tokens in `memory` and of the logits in their holder, behind the tokens if that is the same.
+
+        `shape` is (batch_size, sequence_length, vocab_size); both are as large as `sizes` says.
+        """
+        first, count = cls.sizes(*shape)[0], math.prod(shape)
+        tokens = torch.frombuffer(memory, dtype=torch.int64, count=first // 8).view(shape[:2])
+        if holder is None:
+            return cls(tokens, None)
+        if isinstance(holder, DeviceMemory):
+            return cls(tokens, holder.tensor(count).view(shape))
+        return cls(tokens, torch.frombuffer(holder, dtype=torch.float32, count=count, offset=first).view(shape))
 
 
 def nats(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
-    """Loss (B, T) float64 of logits (B, T, vocab) at targets (B, T), 0 where it does not count. Or NotFinite."""
-    if logits.isnan().any():
-        raise NotFinite("logits hold NaN")
-    loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-    loss = torch.where(counts, loss.double(), 0.0)
+    """Loss (B, T) float64 of logits (B, T, vocab) at targets (B, T), 0 where it does not count. Or NotFinite.
+
+    The logits may be on a device, where nothing of their size is made beside them; targets and loss are on the host.
+    """
+    rows = max(1, LOSS_ELEMENTS // logits[0].numel())
+    found = []
+    for part, wanted in zip(torch.split(logits, rows), torch.split(targets, rows), strict=True):
+        if part.isnan().any():
+            raise NotFinite("logits hold NaN")
+        wanted = wanted.to(part.device)
+        loss = F.cross_entropy(part.flatten(0, 1), wanted.flatten(), reduction="none")
+        found.append(loss.view_as(wanted).cpu())
+    loss = torch.where(counts, torch.cat(found).double(), 0.0)
     if not loss.isfinite().all():
         raise NotFinite("logits are infinite where it matters")
     return loss
+
+
+def log_probabilities(logits: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+    """(n, k, vocab) on the host: of each of n `rows` of logits (B, T, vocab), at k positions each, (n, k)."""
+    return logits[rows[:, None].to(logits.device), positions.to(logits.device)].log_softmax(-1).cpu()
 
 
 @dataclass
@@ -154,31 +187,28 @@ class Probe:
         if not len(self._first):
             self._first = torch.empty(*self._positions.shape, logits.shape[-1])
         here = (self._rows >= start) & (self._rows < start + len(logits))
-        self._first[here] = self._pick(logits[self._rows[here] - start], here)
+        self._first[here] = log_probabilities(logits, self._rows[here] - start, self._positions[here])
 
     def look_again(self, predict: Callable[[Tensor], Tensor]) -> None:
         """RuleBroken where the second look differs; two more looks tell why."""
         rows = self._tokens[self._rows]
         altered = torch.where(torch.arange(rows.shape[1]) <= self._cut, rows, self._futures)
-        everyone = torch.ones(len(rows), dtype=torch.bool)
-        if self._same(everyone, predict(altered)):
+        places = torch.arange(len(rows))
+        if self._same(predict(altered), places):
             return
         start = int(self._rows[0]) // self._batch_size * self._batch_size
         here = (self._rows >= start) & (self._rows < start + self._batch_size)
         again = predict(self._tokens[start : start + self._batch_size])
-        if not self._same(here, again[self._rows[here] - start]):
+        if not self._same(again, self._rows[here] - start, here):
             raise RuleBroken("the same tokens got other logits on a second look")
-        if not self._same(everyone, predict(rows)):
+        if not self._same(predict(rows), places):
             raise RuleBroken("logits depend on the other rows of the batch")
         raise RuleBroken("logits depend on tokens that come later")
 
-    def _pick(self, logits: Tensor, which: Tensor) -> Tensor:
-        """Log-probabilities (rows, positions, vocab) at the kept positions of some rows."""
-        index = self._positions[which, :, None].expand(-1, -1, logits.shape[-1])
-        return logits.gather(1, index).log_softmax(-1)
-
-    def _same(self, which: Tensor, logits: Tensor) -> bool:
-        return moved(self._first[which], self._pick(logits, which)) <= PROBE_TOLERANCE
+    def _same(self, logits: Tensor, places: Tensor, which: Tensor | slice = slice(None)) -> bool:
+        """Whether these rows, which stand at `places` among the logits, got what they got at first."""
+        found = log_probabilities(logits, places, self._positions[which])
+        return moved(self._first[which], found) <= PROBE_TOLERANCE
 
 
 class Twins:
@@ -221,7 +251,7 @@ class Twins:
             logits = predict(self._rows[len(self._nats)][part])
             targets, before = self._targets[part], (self._baits[part] - 1).clamp(min=0)
             found.append(nats(logits, targets, self._counts[part]).sum(1))
-            at = logits.gather(1, before[..., None].expand(-1, -1, logits.shape[-1])).log_softmax(-1)
+            at = log_probabilities(logits, torch.arange(len(before)), before)
             put_in, left_out = (at.gather(2, which[part, :, None])[..., 0] for which in (self._put_in, self._left_out))
             self._lure[part] += (put_in - left_out).nan_to_num(nan=0.0).clamp(-10, 10)
         self._nats.append(torch.cat(found))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_autoresearch import BadInput
 from pytest_autoresearch.baseline import Baseline, Record, mean_curve
+from pytest_autoresearch.compiled import CompiledCode
 from pytest_autoresearch.experiment import (
     Experiment,
     Program,
@@ -21,6 +22,7 @@ from pytest_autoresearch.experiment import (
     sha256,
 )
 from pytest_autoresearch.files import now
+from pytest_autoresearch.ipc import Route, fault
 from pytest_autoresearch.judge import OWN_LUCK, Judge, Spectators
 from pytest_autoresearch.ledger import Ledger, Verdict
 from pytest_autoresearch.project import Options, Project
@@ -118,6 +120,14 @@ class Session:
         corpus = self.project.root / self.track.corpus
         return find_sandbox(self.options.sandbox, [self.project.root, cache_folder(), corpus])
 
+    @cached_property
+    def route(self) -> tuple[Route, str]:
+        """How logits come to the referee, and why the candidate has to score itself, if it has."""
+        if self.track.device != "cuda":
+            return Route.HOST, ""
+        why = fault(self.sandbox[0])
+        return (Route.IN_PROCESS, why) if why else (Route.DEVICE, "")
+
     def prepare(self, progress: Callable[[str, float], None]) -> "Prepared":
         """The track's text as rows of tokens, from the cache or made now."""
         from pytest_autoresearch.data.prepare import prepare
@@ -189,6 +199,7 @@ class Session:
                 memory_gb=max([record.memory_gb, *(result.memory_gb for result in results)]),
                 seconds=_mean([record.seconds] * runs, [result.seconds for result in results]),
                 cpu_seconds=_mean([record.cpu_seconds] * runs, [result.cpu_seconds for result in results]),
+                isolation=results[-1].isolation,
                 recorded_at=now(),
             )
             self.baseline.write_record(record)
@@ -294,6 +305,7 @@ class Session:
             runs=len(results),
             seconds=sum(result.seconds for result in results),
             cpu_seconds=sum(result.cpu_seconds for result in results),
+            isolation=results[-1].isolation if results else "",
             memory_gb=memory,
             memory_growth=memory / record.memory_gb - 1 if memory and record.memory_gb else None,
             lines_added=added,
@@ -312,7 +324,13 @@ class Session:
         )
 
     def _judge_of(self, watchdog: "Watchdog", spectators: Spectators) -> Judge:
-        return Judge(self.track, self.data, self.sandbox[0], self.ledger, watchdog, spectators)
+        from pytest_autoresearch.data.prepare import cache_folder
+
+        compiled = None
+        if self.track.budget.unit == "s":  # where time is no budget, compilation is no loss
+            compiled = CompiledCode.of(cache_folder(), self.fingerprint, sha256(self.baseline_source))
+        sandbox, route = self.sandbox[0], self.route[0]
+        return Judge(self.track, self.data, sandbox, self.ledger, watchdog, spectators, route, compiled)
 
     def broken(self, path: Path, error: BadInput) -> Verdict:
         """The verdict on a file that is no experiment: crashed, with the reason."""
@@ -414,6 +432,7 @@ class Session:
             memory_gb=verdict.memory_gb,
             seconds=verdict.seconds / verdict.runs,
             cpu_seconds=verdict.cpu_seconds / verdict.runs,
+            isolation=verdict.isolation,
             recorded_at=verdict.finished_at,
         )
         if self.baseline.promote(source, record, verdict):

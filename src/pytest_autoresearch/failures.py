@@ -1,0 +1,61 @@
+"""How runs fail: the verdict on what a candidate said before it ended, and the words for it."""
+
+import ast
+import re
+from typing import Any
+
+from pytest_autoresearch.verdict import Outcome
+
+
+class Failed(Exception):
+    """The run is over without a score."""
+
+    def __init__(self, outcome: Outcome, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.outcome, self.reason, self.detail = outcome, reason, detail
+
+
+ASKED = re.compile(r"allocate (\d+(?:\.\d+)?) ?(bytes|[KMGTP]iB)")  # as torch and NumPy say it
+
+
+def crash(message: dict[str, Any], source: str, memory: float | None) -> Failed:
+    """The verdict on an exception in the program; `memory` is what the track allows (bytes)."""
+    error, kind = printable(message.get("error", ""), 300), str(message.get("kind", ""))
+    detail = printable(message.get("traceback", ""), 10_000)
+    if kind == "Diverged":
+        return Failed(Outcome.DIVERGED, error)
+    if kind in ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError") or "can't allocate memory" in error:
+        asked = ASKED.search(str(message.get("error", "")))
+        units = {"bytes": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40, "PiB": 2.0**50}
+        gigabytes = float(asked[1]) * units[asked[2]] / 1e9 if asked else 0.0
+        what = f"{gigabytes:{',.0f' if gigabytes >= 10 else '.2g'}} GB asked" if asked else error
+        limit = f", {memory / 1e9:.2g} GB allowed in all" if memory else ""
+        return Failed(Outcome.OUT_OF_MEMORY, f"{what}{limit}; {remedy(source)}", detail)
+    return Failed(Outcome.CRASHED, error, detail)
+
+
+def remedy(source: str) -> str:
+    """What to lower where memory has run out: the constant that the program hands to `run.batches`, by its name."""
+    tree = ast.parse(source)
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "attr", "") == "batches"]
+    handed = [name.id for call in calls for name in ast.walk(call) if isinstance(name, ast.Name)]
+    bound = [
+        name.id
+        for line in tree.body
+        if isinstance(line, ast.Assign)
+        for name in line.targets
+        if isinstance(name, ast.Name)
+    ]
+    names = [name for name in handed if name.isupper()] + [name for name in bound if "BATCH_SIZE" in name]
+    return f"lower {names[0] if names else 'the batch size'} or the model"
+
+
+def printable(text: object, length: int) -> str:
+    """What a candidate said, short enough to show, and without what no file or terminal takes."""
+    words = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in str(text)[: length + 1])
+    return words if len(words) <= length else f"{words[:length]} …"
+
+
+def is_count(value: object) -> bool:
+    """Whether a candidate's number is one that counts something: it may have sent anything."""
+    return type(value) is int and 0 <= value < 2**63
