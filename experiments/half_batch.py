@@ -5,4 +5,6 @@ McCandlish et al., arXiv 1812.06162, on when a smaller batch is as good a use of
 
 from baseline import *
 
+TRACK = "cpu"
+
 BATCH_SIZE = BATCH_SIZE // 2

@@ -5,6 +5,8 @@ Jordan et al., kellerjordan.github.io/posts/muon; scaled to AdamW's learning rat
 
 from baseline import *
 
+TRACK = "cpu"
+
 
 def make_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
     hidden = [p for p in model.blocks.parameters() if p.ndim == 2]

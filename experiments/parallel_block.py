@@ -5,6 +5,8 @@ Wang and Komatsuzaki (GPT-J); Chowdhery et al. (PaLM), arXiv 2204.02311.
 
 from baseline import *
 
+TRACK = "cpu"
+
 
 class Block(Block):
     def forward(self, x: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ Henry et al., arXiv 2010.04245; with the RMS norm of Dehghani et al., arXiv 2302
 
 from baseline import *
 
+TRACK = "cpu"
+
 
 class Attention(Attention):
     def heads(self, x: Tensor) -> tuple[Tensor, ...]:

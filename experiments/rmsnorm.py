@@ -5,4 +5,6 @@ Zhang and Sennrich, arXiv 1910.07467.
 
 from baseline import *
 
+TRACK = "cpu"
+
 Norm = nn.RMSNorm

@@ -5,6 +5,8 @@ Su et al. (RoFormer), arXiv 2104.09864.
 
 from baseline import *
 
+TRACK = "cpu"
+
 
 def rotate(x: Tensor) -> Tensor:  # (B, H, T, D)
     """Each pair of channels turns by an angle proportional to its position."""

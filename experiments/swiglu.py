@@ -5,6 +5,8 @@ Shazeer, arXiv 2002.05202.
 
 from baseline import *
 
+TRACK = "cpu"
+
 MLP_WIDTH = MLP_WIDTH * 2 // 3
 
 

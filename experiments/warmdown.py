@@ -5,6 +5,8 @@ Hägele et al., arXiv 2405.18392.
 
 from baseline import *
 
+TRACK = "cpu"
+
 WARMDOWN = 0.4  # fraction of the budget
 
 

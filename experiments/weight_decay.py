@@ -5,4 +5,6 @@ Loshchilov and Hutter (AdamW), arXiv 1711.05101; the value of Brown et al. (GPT-
 
 from baseline import *
 
+TRACK = "cpu"
+
 WEIGHT_DECAY = 0.1

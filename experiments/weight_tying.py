@@ -5,6 +5,8 @@ Press and Wolf, arXiv 1608.05859; Inan et al., arXiv 1611.01462.
 
 from baseline import *
 
+TRACK = "cpu"
+
 
 class GPT(GPT):
     def __init__(self, vocab_size: int, sequence_length: int) -> None:

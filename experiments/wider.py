@@ -5,5 +5,7 @@ Kaplan et al., arXiv 2001.08361; Hoffmann et al., arXiv 2203.15556, on what to s
 
 from baseline import *
 
+TRACK = "cpu"
+
 WIDTH = WIDTH * 4 // 3
 HEADS = HEADS * 4 // 3

@@ -5,4 +5,6 @@ Bachlechner et al. (ReZero), arXiv 2003.04887; Yang et al. (muP), arXiv 2203.034
 
 from baseline import *
 
+TRACK = "cpu"
+
 RESIDUAL_STD = 0.0

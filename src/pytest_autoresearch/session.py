@@ -27,7 +27,7 @@ from pytest_autoresearch.judge import OWN_LUCK, Judge, Spectators
 from pytest_autoresearch.ledger import Ledger, Verdict
 from pytest_autoresearch.project import Options, Project
 from pytest_autoresearch.sandbox import Sandbox, find_sandbox
-from pytest_autoresearch.splice import unreachable_overrides
+from pytest_autoresearch.splice import unmatched_names, unreachable_overrides
 from pytest_autoresearch.track import Track, digest, fingerprint, with_options
 from pytest_autoresearch.verdict import Outcome
 
@@ -227,8 +227,8 @@ class Session:
 
     def warnings(self, experiment: Experiment) -> list[str]:
         """What is odd about an experiment without being wrong."""
-        if not experiment.is_overlay:
-            return []
+        if not experiment.is_overlay or unmatched_names(self.baseline_source, experiment.source):
+            return []  # the latter is not judged at all
         unused = unreachable_overrides(self.program(experiment).source, experiment.source)
         return [f"changes nothing that `train` reaches: nothing there uses {', '.join(unused)}"] if unused else []
 
@@ -239,6 +239,8 @@ class Session:
         program = self.program(experiment)
         if same_program(self.baseline_source, program.source):
             raise NotJudged("the program equals the baseline", unchanged=True)
+        if experiment.is_overlay and (names := unmatched_names(self.baseline_source, experiment.source)):
+            raise NotJudged(f"{self.relative(self.baseline.path)} has no {' and no '.join(names)}: nothing to replace")
         if self.options.rerun:
             return None
         known = self.ledger.verdicts(self.track.name, experiment.name)

@@ -278,3 +278,12 @@ def unreachable_overrides(program: str, overlay: str) -> list[str]:
         todo = {name for n in todo for names in bound_by.get(n, ()) for name in names.reads | names.later} - reached
     bound = sorted({name for change in changes for name in change.names.binds})
     return [] if reached.intersection(bound) else bound
+
+
+def unmatched_names(baseline: str, overlay: str) -> list[str]:
+    """The names that an overlay binds, where the baseline has not one of them: made for another one. Else nothing."""
+    changes = [change for change in _changes(pieces_of(overlay)) if not change.is_import]
+    if any(change.names.acts for change in changes):
+        return []
+    bound = sorted({name for change in changes for name in change.names.binds})
+    return [] if _bound_by(pieces_of(baseline)).keys() & bound else bound

@@ -1,0 +1,163 @@
+"""Compiled code from run to run: made by a rehearsal, copied into runs, and nothing learned comes along."""
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from conftest import BASELINE, TinyProject, write
+
+from pytest_autoresearch import compiled, referee
+from pytest_autoresearch.compiled import CompiledCode, copy_files
+from pytest_autoresearch.data.prepare import prepare
+from pytest_autoresearch.track import read_track
+
+# -- the folder --
+
+
+def test_links_and_pipes_are_not_copied(tmp_path: Path) -> None:
+    secret = write(tmp_path / "secret/heldout.bin", "text")
+    made = write(tmp_path / "made/ab/code.py", "x = 1").parents[1]
+    (made / "link").symlink_to(secret)
+    (made / "folder").symlink_to(secret.parent)
+    os.mkfifo(made / "pipe")
+    copy_files(made, tmp_path / "copy")
+    found = {str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*")}
+    assert found == {"ab", "ab/code.py"}
+
+
+def test_a_tree_without_end_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "MOST_BYTES", 1000)
+    for number in range(10):
+        write(tmp_path / f"made/{number}", "x" * 300)
+    copy_files(tmp_path / "made", tmp_path / "copy")
+    assert len(list((tmp_path / "copy").iterdir())) == 3
+
+
+def test_the_oldest_programs_go_and_the_baseline_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "KEPT_PROGRAMS", 2)
+    code = CompiledCode.of(tmp_path, {"device": "x"}, "b" * 64)
+    for age, sha in enumerate(["b" * 64, "1" * 64, "2" * 64, "3" * 64, "4" * 64]):
+        made = write(tmp_path / "made/code", sha).parent
+        os.utime(code.keep(made, sha), (age, age))
+    assert sorted(path.name[0] for path in code.folder.iterdir()) == ["2", "3", "4", "b"]
+    assert code.find("1" * 64) is None
+    kept = code.find("3" * 64)
+    assert kept
+    assert (kept / "code").read_text() == "3" * 64
+    assert CompiledCode.of(tmp_path, {"device": "y"}, "b" * 64).find("3" * 64) is None  # of another platform
+
+
+# -- the rehearsal --
+
+WRITES = (
+    BASELINE.replace(
+        "def train(run):",
+        """def train(run):  # has no need to compile
+    import os, pathlib
+    cache = pathlib.Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    print("found", *sorted(path.read_text() for path in cache.glob("*.txt")))
+    cache.mkdir(exist_ok=True)
+    seen = 0""",
+    )
+    .replace(
+        "        run.log(loss)", '        run.log(loss)\n        seen += 1\n        print("tokens", tokens[0].tolist())'
+    )
+    .replace("    return model\n", '    (cache / f"{seen}.txt").write_text(f"{NAME}:{seen}")\n    return model\n')
+    + 'NAME = "baseline"\n'
+)
+"""Leaves a word in the folder of compiled code, and says what it finds there."""
+
+
+def found_in(path: Path) -> str:
+    return path.read_text().splitlines()[0]
+
+
+def test_runs_begin_with_what_was_rehearsed_and_leave_nothing_behind(project: TinyProject, cache: Path) -> None:
+    write(project.path / "baseline/cpu/train.py", WRITES)
+    project.track('train = "12 steps"', 'train = "0.2 s"')
+    project.experiment("faster", 'NAME = "faster"\nLEARNING_RATE = 4e-3')
+    project.run("--ar-sandbox", "off")
+    results = project.path / "results/cpu"
+    logs = {str(path.relative_to(results)): found_in(path) for path in results.rglob("log.txt")}
+    of_baseline = [found for name, found in logs.items() if name.startswith("baseline-")]
+    of_faster = [found for name, found in logs.items() if name.startswith("faster-")]
+    assert of_baseline == ["found baseline:10"] * 2  # ten steps, whatever the budget; no run finds another's
+    assert set(of_faster) == {"found faster:10"}  # it began with the baseline's, and wrote over it
+    assert not list(results.rglob("rehearsal"))
+    assert not list(results.rglob("compiled"))
+
+
+def test_a_program_that_compiles_nothing_is_not_rehearsed(project: TinyProject) -> None:
+    project.track('train = "12 steps"', 'train = "0.2 s"')
+    project.experiment("same", "LEARNING_RATE = 2e-3")
+    watched: list[str] = []
+    real = referee.rehearse
+    try:
+        referee.rehearse = lambda *a: watched.append("rehearsed")  # type: ignore[assignment, func-returns-value]
+        project.run()
+    finally:
+        referee.rehearse = real
+    assert not watched
+
+
+def test_a_rehearsal_that_fails_leaves_the_verdict_to_the_run(project: TinyProject) -> None:
+    project.track('train = "12 steps"', 'train = "0.2 s"')
+    project.experiment("broken", "def make_model(vocab_size):\n    raise ValueError('does not compile')")
+    result = project.run()
+    result.stdout.fnmatch_lines(["*CRASHED ValueError: does not compile*"])
+
+
+@pytest.fixture
+def job(project: TinyProject) -> Callable[..., referee.Job]:
+    track = read_track(project.path / "baseline/cpu")
+    data = prepare(
+        track.corpus,
+        root=project.path,
+        vocab_size=track.vocab_size,
+        sequence_length=track.sequence_length,
+        eval_tokens=track.eval_tokens,
+    )
+
+    def make(name: str, source: str, **others: object) -> referee.Job:
+        return referee.Job(track, data, source, 0, project.path / name, **others)  # type: ignore[arg-type]
+
+    return make
+
+
+def test_a_rehearsal_sees_none_of_the_text(job: Callable[..., referee.Job]) -> None:
+    made = referee.rehearse(job("rehearsal", WRITES), lambda seconds: nullcontext())
+    assert made
+    real = {tuple(row) for row in job("x", "").data.train_rows[:, :-1].tolist()}
+
+    def rows(log: Path) -> list[tuple[int, ...]]:
+        lines = [line.partition("[")[2].rstrip("]") for line in log.read_text().splitlines() if "tokens" in line]
+        return [tuple(map(int, line.split(", "))) for line in lines]
+
+    rehearsed = rows(made.parent / "log.txt")
+    assert len(rehearsed) == referee.REHEARSAL_STEPS
+    assert not real.intersection(rehearsed)
+    result = referee.run(job("run", WRITES, compiled=made), lambda seconds: nullcontext())
+    assert result.val_bpb
+    assert real.issuperset(rows(made.parents[1] / "run/log.txt"))
+
+
+COMPILES = (
+    BASELINE.replace("make_model(run.vocab_size)", "torch.compile(make_model(run.vocab_size))")
+    .replace("def train(run):", "def train(run):\n    from torch._dynamo.utils import counters")
+    .replace("    return model\n", '    print("cached", dict(counters["inductor"]))\n    return model\n')
+)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_what_was_compiled_in_the_rehearsal_is_not_compiled_again(job: Callable[..., referee.Job]) -> None:
+    made = referee.rehearse(job("rehearsal", COMPILES), lambda seconds: nullcontext())
+    assert made
+    assert "fxgraph_cache_miss" in (made.parent / "log.txt").read_text()
+    result = referee.run(job("run", COMPILES, compiled=made), lambda seconds: nullcontext())
+    assert result.val_bpb
+    log = (made.parents[1] / "run/log.txt").read_text()
+    assert "fxgraph_cache_hit" in log
+    assert "fxgraph_cache_miss" not in log
