@@ -27,7 +27,11 @@ typedef struct {
     int type, requestedHandleTypes;
     Location location;
     void *win32HandleMetaData;
-    struct { unsigned char compressionType, gpuDirectRDMACapable; unsigned short usage; unsigned char reserved[4]; } allocFlags;
+    struct {
+        unsigned char compressionType, gpuDirectRDMACapable;
+        unsigned short usage;
+        unsigned char reserved[4];
+    } allocFlags;
 } Prop;
 typedef struct { Location location; int flags; } Access;
 

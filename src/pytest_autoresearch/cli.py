@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from pytest_autoresearch import BadInput
+from pytest_autoresearch.data.corpus import open_corpus
 from pytest_autoresearch.data.prepare import progress_bar
 from pytest_autoresearch.experiment import unified_diff
 from pytest_autoresearch.project import Options, Project, find_project
@@ -27,7 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--ar-track", "--track", dest="track", metavar="NAME", help="track (default: as pytest chooses)"
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("prepare", help="make the track's text into rows of tokens, unless the cache has them")
+    preparing = commands.add_parser(
+        "prepare", help="make the track's text into rows of tokens, unless the cache has them"
+    )
+    preparing.add_argument(
+        "--shards", type=int, metavar="N", help="train on N shards of a corpus from the hub (remembered; at first 10)"
+    )
     for name, what in (
         ("new", "begin an experiment from a template"),
         ("show", "print the complete program that an experiment runs"),
@@ -40,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         session = Session(project, Options(track=options.track or settings.get("autoresearch_track") or None))
         match options.command:
             case "prepare":
-                prepare(session)
+                prepare(session, options.shards)
             case "new":
                 print(new(session.project, options.name))
             case "show":
@@ -57,8 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def prepare(session: Session) -> None:
-    data = session.prepare(progress_bar(sys.stderr))
+def prepare(session: Session, shards: int | None) -> None:
+    progress = progress_bar(sys.stderr)
+    if shards is not None:
+        open_corpus(session.track.corpus, session.project.root, shards=shards, progress=progress)
+    data = session.prepare(progress)
     tokens = data.train_rows.size
     print(
         f"track {session.track.name}: {tokens:,} training tokens, {data.heldout_rows.size:,} held out, in {data.folder}"

@@ -37,17 +37,15 @@ def crash(message: dict[str, Any], source: str, memory: float | None) -> Failed:
 def remedy(source: str) -> str:
     """What to lower where memory has run out: the constant that the program hands to `run.batches`, by its name."""
     tree = ast.parse(source)
-    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "attr", "") == "batches"]
-    handed = [name.id for call in calls for name in ast.walk(call) if isinstance(name, ast.Name)]
-    bound = [
-        name.id
-        for line in tree.body
-        if isinstance(line, ast.Assign)
-        for name in line.targets
-        if isinstance(name, ast.Name)
-    ]
-    names = [name for name in handed if name.isupper()] + [name for name in bound if "BATCH_SIZE" in name]
-    return f"lower {names[0] if names else 'the batch size'} or the model"
+    handed, named = [], []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "batches":
+            sizes = [*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "batch_size")]
+            handed += [name.id for size in sizes for name in ast.walk(size) if isinstance(name, ast.Name)]
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and "BATCH_SIZE" in node.id:
+            named.append(node.id)
+    constant = next((name for name in (*handed, *named) if name.isupper()), "the batch size")
+    return f"lower {constant} or the model"
 
 
 def printable(text: object, length: int) -> str:

@@ -85,6 +85,8 @@ class Result:
     steps: int = 0
     tokens: int = 0
     flop: int = 0
+    spent: float = 0.0
+    """What was charged, in the budget's unit."""
     training_seconds: float = 0.0
     scoring_seconds: float = 0.0
     seconds: float = 0.0
@@ -306,6 +308,7 @@ class _Referee:
             steps=self.meter.steps,
             tokens=self.meter.tokens,
             flop=self.meter.flop,
+            spent=round(self.meter.spent, 3),
             training_seconds=round(self.meter.training_seconds, 3),
             scoring_seconds=round(_finite(now - self.scoring_began) or 0.0, 3),
             seconds=round(now - self.began, 3),

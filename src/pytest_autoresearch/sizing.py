@@ -90,7 +90,7 @@ def size_for(card: Card) -> Size:
 
 
 def _power_of_two(most: float) -> int:
-    return 2 ** max(0, math.floor(math.log2(max(1.0, most))))
+    return 1 << math.floor(math.log2(max(1.0, most)))
 
 
 def write_track(model: Track, name: str, card: Card) -> tuple[Path, Size]:

@@ -5,8 +5,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -14,19 +14,18 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TextIO
 
 from pytest_autoresearch import BadInput
+from pytest_autoresearch.data.cache import Progress, locked, sha256_of, silent
+from pytest_autoresearch.data.cache import cache_folder as cache_folder  # for those who ask for it here
 from pytest_autoresearch.data.corpus import Corpus, Document, open_corpus
 
 if TYPE_CHECKING:  # numpy and the tokenizer load only where they are used: a key must cost nothing
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same corpus and settings would give other files."""
 
 TOKENIZER, TRAIN, HELDOUT, META = "tokenizer.tiktoken", "train.bin", "heldout.bin", "meta.json"
-
-Progress = Callable[[str, float], None]
-"""Called with a stage's name and how much of it is done, 0 to 1. A message is a stage that is done at once."""
 
 
 @dataclass(frozen=True)
@@ -64,26 +63,26 @@ class Prepared:
         """A file descriptor of the training rows that nobody can write through, to hand to a candidate.
 
         A read-only descriptor of a file of one's own can be opened again for writing under /proc; a sealed copy in
-        memory cannot (Linux; elsewhere the file itself). The copy is made once.
+        memory cannot (Linux; elsewhere, and where it would take a quarter of what is free, the file itself). The copy
+        is made once.
         """
-        if self._sealed_rows:
+        return self._open(self.train_path)
+
+    def open_heldout_rows(self) -> int:
+        """The same of the held-out rows."""
+        return self._open(self.heldout_path)
+
+    def _open(self, path: Path) -> int:
+        if path not in self._copies:
+            self._copies[path] = _sealed_copy(path)
+        if copy := self._copies[path]:
             with suppress(OSError):  # no /proc
-                return os.open(f"/proc/self/fd/{self._sealed_rows.fileno()}", os.O_RDONLY)
-        return os.open(self.train_path, os.O_RDONLY)
+                return os.open(f"/proc/self/fd/{copy.fileno()}", os.O_RDONLY)
+        return os.open(path, os.O_RDONLY)
 
     @cached_property
-    def _sealed_rows(self) -> "IO[bytes] | None":
-        try:
-            import fcntl
-
-            copy = os.fdopen(os.memfd_create("rows", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "wb")
-            with self.train_path.open("rb") as file:
-                shutil.copyfileobj(file, copy, 1 << 20)
-            copy.flush()
-            fcntl.fcntl(copy, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-        except (ImportError, AttributeError, OSError):
-            return None
-        return copy
+    def _copies(self) -> "dict[Path, IO[bytes] | None]":
+        return {}
 
     @property
     def token_bytes(self) -> "NDArray[np.int64]":
@@ -98,18 +97,43 @@ class Prepared:
         return np.memmap(path, dtype=np.uint16, mode="r").reshape(-1, self.sequence_length + 1)
 
 
-def cache_folder() -> Path:
-    """`$AUTORESEARCH_CACHE`, else the user's cache folder."""
-    if named := os.environ.get("AUTORESEARCH_CACHE"):
-        return Path(named).absolute()
-    from platformdirs import user_cache_path
+def _sealed_copy(path: Path) -> "IO[bytes] | None":
+    """A file in memory that can be read and nothing else; None where that is not to be had."""
+    try:
+        import fcntl
 
-    return user_cache_path("pytest-autoresearch")
+        if 4 * path.stat().st_size > _memory_available():
+            return None
+        copy = os.fdopen(os.memfd_create("rows", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "wb")
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, copy, 1 << 20)
+        copy.flush()
+        fcntl.fcntl(copy, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    except (ImportError, AttributeError, OSError):
+        return None
+    return copy
 
 
-def data_key(corpus_name: str, *, root: Path, vocab_size: int, sequence_length: int, eval_tokens: int) -> str:
-    """16 hex digits that name the data: the corpus's content, the settings and the format. Reads all of the corpus."""
-    return _key(_settings(open_corpus(corpus_name, root), vocab_size, sequence_length, eval_tokens))
+def _memory_available() -> int:
+    """Bytes, as the kernel estimates them (Linux)."""
+    return int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]) * 1024
+
+
+def data_key(
+    corpus_name: str,
+    *,
+    root: Path,
+    vocab_size: int,
+    sequence_length: int,
+    eval_tokens: int,
+    progress: Progress = silent,
+) -> str:
+    """16 hex digits that name the data: the corpus's content, the settings and the format.
+
+    Reads all of the corpus, but for big files that it has read before; one from the hub is fetched first.
+    """
+    corpus = open_corpus(corpus_name, root, progress=progress)
+    return _key(_settings(corpus, vocab_size, sequence_length, eval_tokens))
 
 
 def prepare(
@@ -119,7 +143,7 @@ def prepare(
     vocab_size: int,
     sequence_length: int,
     eval_tokens: int,
-    progress: Progress = lambda stage, done: None,
+    progress: Progress = silent,
 ) -> Prepared:
     """The data of a track: from the cache, or built into it by one process while others wait.
 
@@ -127,7 +151,7 @@ def prepare(
     """
     if not 1 <= sequence_length <= eval_tokens:
         raise BadInput(f"eval_tokens = {eval_tokens}: must be at least sequence_length = {sequence_length}")
-    corpus = open_corpus(corpus_name, root)
+    corpus = open_corpus(corpus_name, root, progress=progress)
     settings = _settings(corpus, vocab_size, sequence_length, eval_tokens)
     folder = cache_folder() / "data" / _key(settings)
     prepared = Prepared(folder.name, folder, vocab_size, sequence_length)
@@ -135,7 +159,7 @@ def prepare(
         if not _fault(folder, settings):
             return prepared
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.parent / ".lock", progress):
+        with locked(folder.parent / ".lock", progress, "prepares data"):
             fault = _fault(folder, settings)  # another process may have built it while this one waited
             if not fault:
                 return prepared
@@ -227,7 +251,7 @@ def _write_meta(folder: Path, settings: dict[str, int | str]) -> None:
     files = {}
     for name in (TOKENIZER, TRAIN, HELDOUT):
         stat = (folder / name).stat()
-        files[name] = {"sha256": _sha256(folder / name), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        files[name] = {"sha256": sha256_of(folder / name), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     (folder / META).write_text(json.dumps({"settings": settings, "files": files}, indent=1), encoding="utf-8")
 
 
@@ -244,35 +268,13 @@ def _fault(folder: Path, settings: dict[str, int | str]) -> str | None:
             recorded, stat = meta["files"][name], (folder / name).stat()
             if stat.st_size != recorded["size"]:
                 return f"{name} has {stat.st_size} bytes, not {recorded['size']}"
-            if stat.st_mtime_ns != recorded["mtime_ns"] and _sha256(folder / name) != recorded["sha256"]:
+            if stat.st_mtime_ns != recorded["mtime_ns"] and sha256_of(folder / name) != recorded["sha256"]:
                 return f"{name} has changed"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (ValueError, LookupError, TypeError):
         return f"{META} cannot be read"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _locked(path: Path, progress: Progress) -> Iterator[None]:
-    """Hold the lock of all building; the system frees it when its holder dies, however that happens."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress("waiting for another process that prepares data", 0.0)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 # -- progress ----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
@@ -102,22 +102,36 @@ def training_texts(documents: Iterable[Document]) -> Iterator[str]:
     """What the tokenizer trains on: the first 10,000 characters of each document (all of a file), 1e9 in all."""
     left = MAX_TRAINING_CHARACTERS
     for document in documents:
-        for text in _parts(document.text if document.cut_long else document.text[:MAX_DOCUMENT_CHARACTERS]):
-            yield text[:left]
+        beginning = [document.text[:MAX_DOCUMENT_CHARACTERS]]
+        for text in _parts(document.text, _line_end) if document.cut_long else beginning:
+            yield text[:left] if document.cut_long else text  # as in the original, which never cuts at the limit
             left -= len(text)
             if left <= 0:
                 return
 
 
-def tokenise(documents: Iterable[Document], tokenizer: Tokenizer, sequence_length: int) -> Iterator[NDArray[np.uint16]]:
-    """Documents as tokens, (n,) each, BOS in front.
+def tokenise(
+    documents: Iterable[Document], tokenizer: Tokenizer, sequence_length: int
+) -> Iterator[list[NDArray[np.uint16]]]:
+    """Documents as tokens, (n,) each, BOS in front, in the batches that fill the buffer of packing.
 
-    A `cut_long` document becomes consecutive pieces of up to sequence_length tokens, each with its own BOS: a whole
-    piece fills a row exactly, so packing drops next to nothing of a file that is far longer than a row.
+    A batch is of 128, or of what is left at the end of a parquet row group. A `cut_long` document becomes consecutive
+    pieces of up to sequence_length tokens, each with its own BOS: a whole piece fills a row exactly, so packing drops
+    next to nothing of a file that is far longer than a row. An empty document is a lone BOS.
     """
+    for _, of_one_group in groupby(documents, key=lambda document: document.row_group):
+        yield from _batches(_tokenised(of_one_group, tokenizer, sequence_length))
+
+
+def _tokenised(
+    documents: Iterable[Document], tokenizer: Tokenizer, sequence_length: int
+) -> Iterator[NDArray[np.uint16]]:
     bos = np.array([tokenizer.bos], dtype=np.uint16)
-    numbered = enumerate(documents)
-    parts = ((number, document.cut_long, part) for number, document in numbered for part in _parts(document.text))
+    parts = (
+        (number, document.cut_long, part)
+        for number, document in enumerate(documents)
+        for part in _parts(document.text, _line_end if document.cut_long else _word_end)
+    )
     encoded = (
         (number, cut_long, np.array(tokens, dtype=np.uint16))
         for batch in _batches(parts)
@@ -125,24 +139,37 @@ def tokenise(documents: Iterable[Document], tokenizer: Tokenizer, sequence_lengt
     )
     for (_, cut_long), of_one_document in groupby(encoded, key=lambda item: item[:2]):
         tokens = np.concatenate([tokens for *_, tokens in of_one_document])
-        step = sequence_length if cut_long else len(tokens)
-        for start in range(0, len(tokens), step):
+        step = sequence_length if cut_long else len(tokens) or 1
+        for start in range(0, len(tokens) or 1, step):
             yield np.concatenate((bos, tokens[start : start + step]))
 
 
-def _parts(text: str) -> Iterator[str]:
-    """`text` in parts of at most PART_CHARACTERS, cut after a line's end where there is one.
+def _parts(text: str, cut: Callable[[str, int, int], int]) -> Iterator[str]:
+    """`text` in parts of at most PART_CHARACTERS, cut where `cut(text, start, end)` says.
 
     The regex engine of rustbpe and tiktoken gives up (a Rust panic) on a run of a million blanks; and a file of
     gigabytes must not stand in memory as one list of Python integers.
     """
     start = 0
-    while start < len(text):
-        end = start + PART_CHARACTERS
-        if end < len(text):
-            end = text.rfind("\n", start, end) + 1 or end
+    while start + PART_CHARACTERS < len(text):
+        end = cut(text, start, start + PART_CHARACTERS)
         yield text[start:end]
         start = end
+    yield text[start:]
+
+
+def _line_end(text: str, start: int, end: int) -> int:
+    """The last end of a line in text[start:end], or plainly `end`."""
+    return text.rfind("\n", start, end) + 1 or end
+
+
+def _word_end(text: str, start: int, end: int) -> int:
+    """The last end of a word up to `end`, where a cut changes no token; plainly `end` in a run of 500,000 of one kind.
+
+    SPLIT_PATTERN never looks back, and lets nothing follow a run of letters, so a token ends there in any case.
+    """
+    ends = (i for i in range(end, start, -1) if text[i - 1].isalpha() and not text[i].isalpha())
+    return next(ends, end)
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:
