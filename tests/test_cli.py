@@ -1,6 +1,7 @@
 """The `autoresearch` command, as a user types it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from conftest import BASELINE, TinyProject
 
 from pytest_autoresearch.cli import main
+from pytest_autoresearch.sizing import Card
+from pytest_autoresearch.track import read_track
 
 
 @pytest.fixture
@@ -91,3 +94,35 @@ def test_a_closed_pipe_is_no_traceback(here: TinyProject) -> None:
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=os.environ)
     assert result.stdout == '"""A bigram model."""\n'
     assert result.stderr == ""
+
+
+def test_init_writes_a_track_for_the_card_that_is_there(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project.path)
+    assert main(["init", "--track"]) == 2
+    assert "baseline/cuda/track.toml: cannot be read" in capsys.readouterr().err
+    shutil.copytree(Path(__file__).parents[1] / "baseline/cuda", project.path / "baseline/cuda")
+    monkeypatch.setattr("pytest_autoresearch.cli.find_card", lambda: Card("Card 3060", "cuda", 12.6e9, True))
+    assert main(["init", "--track"]) == 0
+    said = capsys.readouterr().out
+    assert "Card 3060, 13 GB, bfloat16:" in said
+    assert "--ar-track cuda-13gb" in said
+    assert read_track(project.path / "baseline/cuda-13gb").vocab_size == 4096
+    assert main(["init", "--track"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    for name in ("../x", ".x", "a/b", "."):
+        assert main(["init", "--track", name]) == 2
+        assert "must be the name of a folder" in capsys.readouterr().err
+
+
+def test_init_without_a_card(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project.path)
+    shutil.copytree(Path(__file__).parents[1] / "baseline/cuda", project.path / "baseline/cuda")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert main(["init", "--track", "mine"]) == 2
+    assert "no GPU that torch can use" in capsys.readouterr().err
+    assert not (project.path / "baseline/mine").exists()

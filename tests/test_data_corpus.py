@@ -202,8 +202,8 @@ def test_what_is_no_corpus_is_refused(tmp_path):
     assert "missing: no such file or folder" in refusal("missing", tmp_path)
     assert "empty: no file of text in this folder; allowed: .parquet, .jsonl, .txt" in refusal("empty", tmp_path)
     assert "picture.png: cannot read '.png' files; allowed: .parquet" in refusal("picture.png", tmp_path)
-    assert "later version" in refusal("climbmix", tmp_path)
-    assert "later version" in refusal("hf:someone/something", tmp_path)
+    with pytest.raises(BadInput, match=r"^--shards 3: corpus 'stdlib' has no shards; only 'climbmix' and 'hf:"):
+        open_corpus("stdlib", tmp_path, shards=3)
 
 
 def test_file_that_vanished_is_refused(tmp_path):

@@ -5,6 +5,8 @@ import os
 import random
 import subprocess
 import sys
+from itertools import chain
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -22,6 +24,11 @@ WORDS = ["the", "token", "naïve", "été", "漢字", "日本語", "don't", "202
 def some_text(seed=0, words=3000):
     chance = random.Random(seed)
     return " ".join(chance.choice(WORDS) + str(chance.randrange(300)) for _ in range(words))
+
+
+def tokenised(*arguments):
+    """The sequences of all batches, one after the other."""
+    return chain.from_iterable(tokenise(*arguments))
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +81,8 @@ def test_training_texts_caps_documents_but_not_files(monkeypatch):
     assert [len(text) for text in training_texts(documents)] == [10_000, 30_000, 10_000]
     monkeypatch.setattr(tokenizer_module, "MAX_TRAINING_CHARACTERS", 35_000)
     assert [len(text) for text in training_texts(documents)] == [10_000, 25_000]
+    monkeypatch.setattr(tokenizer_module, "MAX_TRAINING_CHARACTERS", 42_000)
+    assert [len(text) for text in training_texts(documents)] == [10_000, 30_000, 10_000]  # a document is never cut
 
 
 # -- the stored file ---------------------------------------------------------------------------------------------------
@@ -129,7 +138,7 @@ def test_special_tokens_in_text_are_plain_text(tokenizer):
 def test_whole_documents_stay_whole_and_files_are_cut_into_pieces_with_bos(tokenizer):
     texts = [some_text(seed, 40) for seed in range(300)]
     documents = [Document(text, i % 2 == 0, 0) for i, text in enumerate(texts)]
-    pieces = tokenise(documents, tokenizer, 16)
+    pieces = tokenised(documents, tokenizer, 16)
     for document, tokens in zip(documents, tokenizer.encode(texts), strict=True):
         step = 16 if document.cut_long else len(tokens)
         for start in range(0, len(tokens), step):
@@ -141,7 +150,7 @@ def test_whole_documents_stay_whole_and_files_are_cut_into_pieces_with_bos(token
 
 def test_token_ids_fill_all_of_uint16():
     tokens = [bytes([i]) for i in range(256)] + [i.to_bytes(3, "big") for i in range(65_532 - 256)]
-    [piece] = tokenise([Document("a", False, 0)], Tokenizer(tokens), 8)
+    [piece] = tokenised([Document("a", False, 0)], Tokenizer(tokens), 8)
     assert piece.tolist() == [65_532, ord("a")]
 
 
@@ -149,16 +158,43 @@ def test_token_ids_fill_all_of_uint16():
 def test_long_texts_are_encoded_in_parts_that_lose_nothing(tokenizer, monkeypatch, cut_long):
     monkeypatch.setattr(tokenizer_module, "PART_CHARACTERS", 50)
     texts = ["line\n" * 70 + "x" * 130 + "\n" + some_text(1, 60), "short", "y" * 151]
-    pieces = list(tokenise([Document(text, cut_long, 0) for text in texts], tokenizer, 16))
+    pieces = list(tokenised([Document(text, cut_long, 0) for text in texts], tokenizer, 16))
     assert tokenizer.encoding.decode([int(t) for piece in pieces for t in piece[1:]]) == "".join(texts)
     assert len(pieces) == 3 or cut_long
     assert sum(len(piece) < 17 for piece in pieces) <= 3  # only a document's last piece is short
 
 
+LETTERS = ["the", "token", "naïve", "été", "漢字", "don't", "s", "ll", "E"]
+SIGNS = ["", " ", "  ", "\n", "\n\n ", " \n", "'", ", ", "... ", " 42", "2024 ", "\u0301", "-", "\t"]
+
+
+@given(words=st.lists(st.tuples(st.sampled_from(LETTERS), st.sampled_from(SIGNS)), max_size=60))
+def test_a_document_that_is_encoded_in_parts_has_the_tokens_it_would_have_whole(tokenizer, words):
+    text = "".join(f"{sign}{word}" for word, sign in words)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer_module, "PART_CHARACTERS", 40)
+        [piece] = tokenised([Document(text, False, 0)], tokenizer, 16)
+    assert piece.tolist() == [tokenizer.bos, *tokenizer.encoding.encode_ordinary(text)]
+
+
+def test_an_empty_document_is_a_lone_bos(tokenizer):
+    assert [piece.tolist() for piece in tokenised([Document("", False, 0)] * 2, tokenizer, 16)] == [[tokenizer.bos]] * 2
+
+
+def test_batches_end_with_row_groups_and_pieces_of_files_run_on(tokenizer):
+    groups = [(Path("a"), 0)] * 130 + [(Path("a"), 1)] * 3 + [(Path("b"), 1)] * 128
+    documents = [Document("a b", False, 0, group) for group in groups]
+    assert [len(batch) for batch in tokenise(documents, tokenizer, 16)] == [128, 2, 3, 128]
+    files = [Document("a b" * 70, True, 0)] * 3
+    *full, last = [len(batch) for batch in tokenise(files, tokenizer, 2)]
+    assert set(full) == {128}
+    assert sum(full) + last == 3 * len(list(tokenised(files[:1], tokenizer, 2)))
+
+
 def test_a_run_of_millions_of_blanks_is_text_too():
     documents = [Document("one two " * 10, True, 0), Document(" " * 2_500_000 + "x", True, 1)]
     tokenizer = train_tokenizer(training_texts(documents), 262)
-    pieces = tokenise(documents[1:], tokenizer, 1000)
+    pieces = tokenised(documents[1:], tokenizer, 1000)
     assert sum(int(tokenizer.token_bytes[piece].sum()) for piece in pieces) == 2_500_001
 
 

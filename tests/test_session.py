@@ -4,6 +4,8 @@ import io
 import json
 import re
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pandas
 import pytest
@@ -202,3 +204,53 @@ def test_hooks_of_our_own(project: TinyProject) -> None:
     project.experiment("faster", FASTER)
     result = project.run("-s")
     result.stdout.fnmatch_lines(["*HOOK faster kept False*", "HOOK promoted faster True"])
+
+
+def test_an_experiment_for_a_track_is_also_for_those_made_of_it(project: TinyProject, outcomes: Outcomes) -> None:
+    (project.path / "baseline/cpu").rename(project.path / "baseline/cpu-4gb")
+    project.experiment("here", 'TRACK = "cpu"\n' + FASTER)
+    project.experiment("elsewhere", 'TRACK = "cp"\n' + FASTER)
+    found = outcomes(project.run("--ar-track", "cpu-4gb"))
+    assert found["here"].startswith(("KEPT", "DISCARDED"))
+    assert found["elsewhere"].startswith("SKIPPED: only for track cp; this is cpu-4gb")
+
+
+def test_a_corpus_on_the_hub_is_asked_for_once_and_not_for_a_look_at_the_collection(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    project.track('corpus = "text"', 'corpus = "hf:nobody/nothing"')
+    project.experiment("one", FASTER)
+    project.experiment("two", SLOWER)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        result = project.pytester.runpytest_subprocess("experiments", "--co")
+        assert result.ret == 0
+        assert not asked
+        result = project.pytester.runpytest_subprocess("experiments")
+        server.shutdown()
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["autoresearch: corpus hf:nobody/nothing is not in the cache: it is fetched first"])
+    assert result.stdout.str().count("corpus 'hf:nobody/nothing': ") >= 2
+    assert len(asked) == 1
+
+
+def test_a_track_for_a_device_that_is_not_there(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    project.track('device = "cpu"', 'device = "cuda"')
+    project.experiment("one", FASTER)
+    result = project.run()
+    result.assert_outcomes(errors=1)
+    words = 'baseline/cpu/track.toml: device = "cuda": torch * finds none here; choose another track with --ar-track'
+    result.stdout.fnmatch_lines([f"autoresearch: {words}", words])

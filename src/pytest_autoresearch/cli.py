@@ -1,4 +1,4 @@
-"""The `autoresearch` command: prepare a track's text, begin an experiment, show and compare programs."""
+"""The `autoresearch` command: prepare a track's text, begin a track or an experiment, show and compare programs."""
 
 import argparse
 import os
@@ -11,6 +11,8 @@ from pytest_autoresearch.data.prepare import progress_bar
 from pytest_autoresearch.experiment import unified_diff
 from pytest_autoresearch.project import Options, Project, find_project
 from pytest_autoresearch.session import Session
+from pytest_autoresearch.sizing import GB, find_card, write_track
+from pytest_autoresearch.track import read_track
 
 TEMPLATE = '''"""{title}: one line that says what changes and why it should help."""
 
@@ -34,6 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
     preparing.add_argument(
         "--shards", type=int, metavar="N", help="train on N shards of a corpus from the hub (remembered; at first 10)"
     )
+    beginning = commands.add_parser("init", help="begin a track: a smaller `cuda` for the GPU that is there")
+    beginning.add_argument(
+        "--track", dest="new_track", nargs="?", const="", required=True, metavar="NAME", help="(default: cuda-<n>gb)"
+    )
     for name, what in (
         ("new", "begin an experiment from a template"),
         ("show", "print the complete program that an experiment runs"),
@@ -43,6 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         project, settings = find_project(Path.cwd())
+        if options.command == "init":
+            init_track(project, options.new_track)
+            return 0
         session = Session(project, Options(track=options.track or settings.get("autoresearch_track") or None))
         match options.command:
             case "prepare":
@@ -72,6 +81,18 @@ def prepare(session: Session, shards: int | None) -> None:
     print(
         f"track {session.track.name}: {tokens:,} training tokens, {data.heldout_rows.size:,} held out, in {data.folder}"
     )
+
+
+def init_track(project: Project, name: str) -> None:
+    """Write `baseline/NAME/`, the project's track `cuda` sized for the card of this machine."""
+    model = read_track(project.baseline / "cuda")
+    card = find_card()
+    folder, size = write_track(model, name or f"cuda-{card.memory / GB:.0f}gb", card)
+    precision = "bfloat16" if card.fast else "float32, for it has no bfloat16 or no flash attention"
+    print(f"{card.name}, {card.memory / GB:.0f} GB, {precision}:")
+    print(f"  depth {size.depth}, {size.sequence_length} tokens a sequence, vocabulary {size.vocab_size},")
+    print(f"  {size.total_batch:,} tokens a step, {size.batch_size} sequences at once, scored on {size.eval_tokens:,}")
+    print(f"{folder}: judge on it with --ar-track {folder.name}, or set autoresearch_track in pytest's settings")
 
 
 def new(project: Project, name: str) -> Path:

@@ -184,7 +184,7 @@ class ExperimentItem(pytest.Item):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> None:
-    """Before the first experiment that has to train: prepare the data and record the baseline."""
+    """Before the first experiment that has to train: fetch and prepare the data, and record the baseline."""
     if not isinstance(item, ExperimentItem):
         return
     if hasattr(item.config, "workerinput"):
@@ -194,9 +194,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
     if item.config.getoption("setupplan", False) or item.config.getoption("setuponly", False):
         return
     session = session_of(item.config)
+    terminal = terminal_of(item.config)
     try:
+        session.fetch_corpus(terminal)
         if session.has_to_train(item.path):
-            session.make_ready(lambda seconds: watchdog(item, seconds), terminal_of(item.config))
+            session.make_ready(lambda seconds: watchdog(item, seconds), terminal)
     except BadInput as error:
         item.problem = error
 

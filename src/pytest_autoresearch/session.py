@@ -28,7 +28,7 @@ from pytest_autoresearch.ledger import Ledger, Verdict
 from pytest_autoresearch.project import Options, Project
 from pytest_autoresearch.sandbox import Sandbox, find_sandbox
 from pytest_autoresearch.splice import unmatched_names, unreachable_overrides
-from pytest_autoresearch.track import Track, digest, fingerprint, with_options
+from pytest_autoresearch.track import Track, digest, fingerprint, require_device, with_options
 from pytest_autoresearch.verdict import Outcome
 
 if TYPE_CHECKING:
@@ -100,7 +100,16 @@ class Session:
     def fingerprint(self) -> dict[str, str]:
         from pytest_autoresearch.data.prepare import data_key
 
+        if self.lacks_corpus:  # which is no reason to fetch gigabytes where nobody sees it
+            raise BadInput(self.problem or f"corpus '{self.track.corpus}' is not in the cache")
         return fingerprint(self.track, data_key(self.track.corpus, **self._data_settings()))
+
+    @property
+    def lacks_corpus(self) -> bool:
+        """Whether the track's text lies on the hub and has not been fetched."""
+        from pytest_autoresearch.data.corpus import is_here
+
+        return not is_here(self.track.corpus)
 
     def _data_settings(self) -> dict[str, Any]:
         track = self.track
@@ -123,6 +132,7 @@ class Session:
     @cached_property
     def route(self) -> tuple[Route, str]:
         """How logits come to the referee, and why the candidate has to score itself, if it has."""
+        require_device(self.track)
         if self.track.device != "cuda":
             return Route.HOST, ""
         why = fault(self.sandbox[0])
@@ -146,6 +156,22 @@ class Session:
 
     # -- before the first run --
 
+    def fetch_corpus(self, spectators: Spectators) -> None:
+        """Fetch the track's text where it lies on the hub. BadInput says why it cannot be done; it is tried once."""
+        from pytest_autoresearch.data.corpus import open_corpus
+
+        if self.problem:
+            raise BadInput(self.problem)
+        if not self.lacks_corpus:
+            return
+        try:
+            require_device(self.track)  # before gigabytes are fetched for nothing
+            with spectators.preparing() as progress:
+                open_corpus(self.track.corpus, self.project.root, progress=progress)
+        except BadInput as error:
+            self.problem = self.shorten(error)
+            raise BadInput(self.problem) from None
+
     def make_ready(self, watchdog: "Watchdog", spectators: Spectators) -> None:
         """Prepare the data and record the baseline where that is still to do. BadInput says why it cannot be done."""
         if self.problem:
@@ -153,7 +179,7 @@ class Session:
         if self._ready:
             return
         try:
-            self.sandbox  # noqa: B018  looked up first: where it is a must and not there, nothing is trained
+            self.sandbox, self.route  # noqa: B018  looked up first: where they must be and are not, nothing is trained
             with spectators.preparing() as progress:
                 self.data = self.prepare(progress)
             if self.options.record or len(self.stored_record().scores) < self.track.seeds:
@@ -234,7 +260,7 @@ class Session:
 
     def look_up(self, experiment: Experiment) -> Verdict | None:
         """The recorded verdict, or None when the experiment has to run. NotJudged when it has not."""
-        if experiment.track not in (None, self.track.folder.name):
+        if experiment.track and not f"{self.track.folder.name}-".startswith(f"{experiment.track}-"):
             raise NotJudged(f"only for track {experiment.track}; this is {self.track.folder.name}")
         program = self.program(experiment)
         if same_program(self.baseline_source, program.source):

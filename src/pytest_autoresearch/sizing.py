@@ -95,6 +95,8 @@ def _power_of_two(most: float) -> int:
 
 def write_track(model: Track, name: str, card: Card) -> tuple[Path, Size]:
     """Write `baseline/<name>/`, a track made of another for the card. BadInput where that is not possible."""
+    if name != Path(name).name or name.startswith("."):
+        raise BadInput(f"--track {name}: must be the name of a folder in {model.folder.parent}")
     folder, size = model.folder.with_name(name), size_for(card)
     source = model.program_path.read_text(encoding="utf-8")
     changes = f"DEPTH = {size.depth}\nBATCH_SIZE = {size.batch_size}\nTOTAL_BATCH_SIZE = {size.total_batch}\n"

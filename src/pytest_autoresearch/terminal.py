@@ -12,6 +12,7 @@ from pytest_autoresearch import BadInput
 from pytest_autoresearch.baseline import Record
 from pytest_autoresearch.ipc import Route
 from pytest_autoresearch.ledger import Verdict
+from pytest_autoresearch.track import fingerprint
 from pytest_autoresearch.verdict import Outcome
 
 if TYPE_CHECKING:
@@ -182,27 +183,23 @@ def _gb(measured: Record | Verdict) -> str:
 def header(session: "Session") -> list[str]:
     """The track and the record that experiments are judged by."""
     try:
-        track, record, (_, sandbox), (route, why) = (
-            session.track,
-            session.stored_record(),
-            session.sandbox,
-            session.route,
-        )
+        track, (_, sandbox), (route, why) = session.track, session.sandbox, session.route
+        record = None if session.lacks_corpus else session.stored_record()
     except BadInput as error:
         return [f"autoresearch: {session.shorten(error)}"]
-    known = session.fingerprint
+    known, program = fingerprint(track, ""), session.relative(track.program_path)
     lines = [
         f"autoresearch: track {track.name} on {known['device'].partition(': ')[2]} ({known['threads']} threads), "
         f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}, {sandbox}"
     ]
     if route == Route.IN_PROCESS:
         lines.append(f"autoresearch: isolation: in-process: candidates compute their own scores, with our code: {why}")
-    if session.options.record:
-        lines.append(f"autoresearch: {session.relative(track.program_path)} is recorded anew first")
+    if record is None:
+        lines.append(f"autoresearch: corpus {track.corpus} is not in the cache: it is fetched first")
+    elif session.options.record:
+        lines.append(f"autoresearch: {program} is recorded anew first")
     elif len(record.scores) < track.seeds:
-        lines.append(
-            f"autoresearch: no record for this platform: {session.relative(track.program_path)} is recorded first"
-        )
+        lines.append(f"autoresearch: no record for this platform: {program} is recorded first")
     else:
         lines.append(f"autoresearch: baseline {record.val_bpb:.4f} val_bpb, recorded {record.recorded_at}")
     if session.provisional:

@@ -256,6 +256,18 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def require_device(track: Track) -> None:
+    """BadInput where torch finds no device of the track's kind."""
+    if track.device == "cpu":
+        return
+    import torch
+
+    there = torch.cuda.is_available() if track.device == "cuda" else torch.backends.mps.is_available()
+    if not there:
+        path, found = track.folder / "track.toml", f"torch {torch.__version__} finds none here"
+        raise BadInput(f'{path}: device = "{track.device}": {found}; choose another track with --ar-track')
+
+
 def _device_name(device: str) -> str:
     if device == "cuda":
         import torch  # only here: a GPU's name cannot be had from the driver's files alone

@@ -121,7 +121,7 @@ def open_corpus(name: str, root: Path, *, shards: int | None = None, progress: P
     .parquet (a string column `text`), .jsonl (objects with a string `text`), .txt, .md, .py. BadInput says what is
     wrong with it.
     """
-    if name == "climbmix" or name.startswith("hf:"):
+    if _lies_on_the_hub(name):
         from pytest_autoresearch.data.hub import open_hub_corpus
 
         return open_hub_corpus(name, shards, progress)
@@ -144,6 +144,19 @@ def open_corpus(name: str, root: Path, *, shards: int | None = None, progress: P
     if not files:
         raise BadInput(f"{folder}: no file of text in this folder; allowed: {', '.join(_READERS)}")
     return Corpus(name, folder, files)
+
+
+def is_here(name: str) -> bool:
+    """Whether a corpus can be opened without fetching anything."""
+    if not _lies_on_the_hub(name):
+        return True
+    from pytest_autoresearch.data.hub import is_fetched
+
+    return is_fetched(name)
+
+
+def _lies_on_the_hub(name: str) -> bool:
+    return name == "climbmix" or name.startswith("hf:")
 
 
 def _files_under(folder: Path, suffixes: set[str], skip: Callable[[str], bool]) -> tuple[Path, ...]:
@@ -202,7 +215,7 @@ def _read_parquet(path: Path) -> Iterator[_Text]:
     done = 0
     with open_parquet(path) as file:
         for group in range(file.num_row_groups):
-            for rows in file.iter_batches(row_groups=[group], columns=["text"]):
+            for rows in file.iter_batches(1024, row_groups=[group], columns=["text"]):
                 for text in rows.column("text").to_pylist():
                     done += 1
                     yield text or "", done / file.metadata.num_rows, group
@@ -215,7 +228,7 @@ def open_parquet(path: Path) -> "Iterator[pyarrow.parquet.ParquetFile]":
     from pyarrow import parquet
 
     try:
-        with _reading(path), parquet.ParquetFile(path) as file:
+        with _reading(path), parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
             kinds = {field.name: field.type for field in file.schema_arrow}
             if "text" not in kinds:
                 raise BadInput(f"{path}: must have a column 'text'; found: {', '.join(kinds) or 'none'}")

@@ -67,10 +67,7 @@ def open_hub_corpus(name: str, shards: int | None, progress: Progress) -> Corpus
     dataset, subfolder = _parse(name)
     if shards is not None and shards < 1:
         raise BadInput(f"--shards {shards}: must be at least 1")
-    # A dataset's name never holds "--", so no two corpora share a folder.
-    slug = "--".join(quote(part, safe="") for part in [*dataset.split("/"), subfolder] if part)
-    folder = cache_folder() / "hub" / slug
-    manifest = _read(folder, dataset, subfolder)
+    folder, manifest = _stored(dataset, subfolder)
     if not manifest or (shards or len(manifest.training)) != len(manifest.training) or _missing(manifest, folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -80,6 +77,12 @@ def open_hub_corpus(name: str, shards: int | None, progress: Progress) -> Corpus
             raise BadInput(f"{folder}: the cache cannot be written: {error.strerror or error}") from None
     files = tuple(folder / shard.path for shard in manifest.shards)
     return Corpus(name, folder, files, files[-1] if manifest.held_out else None)
+
+
+def is_fetched(name: str) -> bool:
+    """Whether all of a hub corpus is in the cache; asks nobody."""
+    folder, manifest = _stored(*_parse(name))
+    return manifest is not None and not _missing(manifest, folder)
 
 
 def _parse(name: str) -> tuple[str, str]:
@@ -92,6 +95,14 @@ def _parse(name: str) -> tuple[str, str]:
 
 
 # -- what is in the cache ----------------------------------------------------------------------------------------------
+
+
+def _stored(dataset: str, subfolder: str) -> tuple[Path, Manifest | None]:
+    """A corpus's folder in the cache, and its manifest if there is one."""
+    # A dataset's name never holds "--", so no two corpora share a folder.
+    slug = "--".join(quote(part, safe="") for part in [*dataset.split("/"), subfolder] if part)
+    folder = cache_folder() / "hub" / slug
+    return folder, _read(folder, dataset, subfolder)
 
 
 def _read(folder: Path, dataset: str, subfolder: str) -> Manifest | None:
