@@ -1,6 +1,6 @@
 """What a run takes that is neither training nor scoring, when its program is new and when its code has been compiled.
 
-    .venv/bin/python benchmarks/overhead.py [--track cuda] [--budget "60 s"] [--experiment deeper]
+    .venv/bin/python benchmarks/overhead.py [--track cuda] [--project FOLDER] [--budget "60 s"] [--experiment deeper]
 
 Two sessions of pytest judge the same experiment with one seed, the first with no compiled code in the cache. Of each
 run: all of its seconds, less what it was charged for training and what scoring took. It works on a copy of the project.
@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--project", type=Path, default=ROOT)
     parser.add_argument("--track", default="cuda")
     parser.add_argument("--budget", default="60 s")
     parser.add_argument("--experiment", default="deeper")
@@ -31,7 +32,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         project = Path(folder)
         for name in ("baseline", "experiments"):
-            shutil.copytree(ROOT / name, project / name)
+            shutil.copytree(options.project / name, project / name)
         (project / "pytest.ini").write_text("[pytest]\n")
         command = [sys.executable, "-m", "pytest", "experiments", "-k", options.experiment, "--ar-track", options.track]
         command += ["--ar-budget", options.budget, "--ar-seeds", "1", "--ar-rerun", "--ar-record"]
@@ -54,8 +55,8 @@ def main() -> None:
                 overhead = run["seconds"] - training - run["scoring_seconds"]
                 print(
                     f"{session} session, {name}: {run['seconds']:.1f} s, of which {training:.1f} s training, "
-                    f"{run['scoring_seconds']:.1f} s scoring, {overhead:.1f} s neither; {run['memory_gb']:.1f} GB, "
-                    f"isolation: {run['isolation']}"
+                    f"{run['scoring_seconds']:.1f} s scoring, {overhead:.1f} s neither; {run['memory_gb']:.1f} GB "
+                    f"(the referee {run['referee_memory_gb']:.1f} GB), isolation: {run['isolation']}"
                 )
             overheads.append(overhead)
             print(f"{session} session: {wall:.1f} s in all, rehearsals and pytest itself included")

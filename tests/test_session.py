@@ -243,7 +243,7 @@ def test_a_corpus_on_the_hub_is_asked_for_once_and_not_for_a_look_at_the_collect
     result.assert_outcomes(errors=2)
     result.stdout.fnmatch_lines(["autoresearch: corpus hf:nobody/nothing is not in the cache: it is fetched first"])
     assert result.stdout.str().count("corpus 'hf:nobody/nothing': ") >= 2
-    assert len(asked) == 1
+    assert len([path for path in asked if "nobody" in path]) == 1  # huggingface_hub has questions of its own
 
 
 def test_a_track_for_a_device_that_is_not_there(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:

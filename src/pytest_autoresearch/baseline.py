@@ -22,8 +22,8 @@ class Record:
     """What the baseline scored on one platform.
 
     `scores[n]` is the val_bpb of seed n; `curve` the mean training loss (nats per token) in each hundredth of the
-    budget; `memory_gb` the peak, `seconds` the mean wall time and `cpu_seconds` the mean CPU time of its runs;
-    `isolation` as in `Verdict`.
+    budget; `memory_gb` the peak, `seconds` the mean wall time and `cpu_seconds` the mean CPU time of its runs, and
+    `free_seconds` what they took on average for import, building and compilation; `isolation` as in `Verdict`.
     """
 
     program_sha: str
@@ -33,6 +33,7 @@ class Record:
     memory_gb: float = 0.0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    free_seconds: float = 0.0
     isolation: str = ""
     recorded_at: str = ""
 

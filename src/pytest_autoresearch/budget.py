@@ -103,8 +103,13 @@ class Meter:
         return [min(seconds, tokens * self._seconds_per_token) for seconds, tokens in self._warm_up]
 
     @property
+    def free_seconds(self) -> float:
+        """Seconds so far that cost nothing, as far as `budget.startup` allows."""
+        return min(self._free, self.budget.startup)
+
+    @property
     def _free(self) -> float:
-        """Seconds so far that cost nothing."""
+        """Seconds so far that were no training."""
         return self._startup + sum(seconds for seconds, _ in self._warm_up) - sum(self._charges)
 
     @property

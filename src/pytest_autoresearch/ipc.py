@@ -115,7 +115,7 @@ class Driver:
 
 
 class DeviceMemory:
-    """`size` bytes of the GPU's memory, shared by all who open `file`."""
+    """`size` bytes of the GPU's memory, a little more than asked for, shared by all who open `file`."""
 
     def __init__(self, size: int, file: int | None = None) -> None:
         """Allocate, or open what another process has allocated. Refused, NoRoom."""
@@ -124,29 +124,29 @@ class DeviceMemory:
         wanted = _Properties(PINNED, POSIX_FILE, where)
         grain, self._handle, self._address = c_size_t(), c_uint64(), c_uint64()
         call("cuMemGetAllocationGranularity", ctypes.byref(grain), ctypes.byref(wanted), 0)
-        self._size = -(-size // grain.value) * grain.value
+        self.size = -(-size // grain.value) * grain.value
         if file is None:
             supported = c_int()
             call("cuDeviceGetAttribute", ctypes.byref(supported), HANDLE_TYPE_POSIX_FILE_SUPPORTED, call.device)
             if not supported:
                 raise Refused("the driver shares no memory here")
-            call("cuMemCreate", ctypes.byref(self._handle), self._size, ctypes.byref(wanted), 0)
+            call("cuMemCreate", ctypes.byref(self._handle), self.size, ctypes.byref(wanted), 0)
             found = c_int()
             call("cuMemExportToShareableHandle", ctypes.byref(found), self._handle, POSIX_FILE, 0)
             file = found.value
         else:
             call("cuMemImportFromShareableHandle", ctypes.byref(self._handle), file, POSIX_FILE)
         self.file = file
-        call("cuMemAddressReserve", ctypes.byref(self._address), self._size, 0, 0, 0)
-        call("cuMemMap", self._address, self._size, 0, self._handle, 0)
+        call("cuMemAddressReserve", ctypes.byref(self._address), self.size, 0, 0, 0)
+        call("cuMemMap", self._address, self.size, 0, self._handle, 0)
         access = _Access(where, READ_WRITE)
-        call("cuMemSetAccess", self._address, self._size, ctypes.byref(access), 1)
+        call("cuMemSetAccess", self._address, self.size, ctypes.byref(access), 1)
 
     def close(self) -> None:
         """Give it back; what others have opened stays theirs."""
         os.close(self.file)
-        self._driver("cuMemUnmap", self._address, self._size)
-        self._driver("cuMemAddressFree", self._address, self._size)
+        self._driver("cuMemUnmap", self._address, self.size)
+        self._driver("cuMemAddressFree", self._address, self.size)
         self._driver("cuMemRelease", self._handle)
 
     def fill(self, word: int, words: int) -> None:

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from pytest_autoresearch.referee import Job, Progress, Result, Watchdog
 
 OWN_LUCK = "random numbers must follow from run.seed, which the harness has seeded them with"
-CPU_FACTOR, CPU_SLACK = 2.0, 5.0
-"""A run under a budget in flop may use so many times the baseline's CPU seconds, and so many more: what is not counted
-as flop (elementwise operations, NumPy, code of its own) is bounded so."""
+FACTOR, SLACK = 2.0, 5.0
+"""So many times what the baseline takes, and so many seconds more, a run may use of what its budget does not count: CPU
+seconds under a budget in flop (elementwise operations, NumPy, code of its own), and on a GPU, where compiled code comes
+from a rehearsal, seconds to start: what they are beyond that is charged."""
 
 
 class Spectators(Protocol):
@@ -66,12 +67,18 @@ class Judge:
     compiled: CompiledCode | None = None
     """Where compiled code is kept, if it is."""
 
-    def run(self, name: str, source: str, seed: int, cpu_limit: float | None = None) -> "Result":
-        """Train a program with one seed; the evidence goes to the place of its name."""
+    def run(self, name: str, source: str, seed: int, record: Record | None = None) -> "Result":
+        """Train a program with one seed, within limits from the baseline's `record`; the evidence goes by its name."""
         from pytest_autoresearch import referee
 
         folder = self.ledger.evidence(self.track.name, name, sha256(source)) / f"seed-{seed}"
-        job = referee.Job(self.track, self.data, source, seed, folder, self.sandbox, cpu_limit, self.route)
+        track, budget, cpu_limit = self.track, self.track.budget, None
+        if record and record.cpu_seconds and budget.unit == "flop":
+            cpu_limit = FACTOR * record.cpu_seconds + SLACK
+        if record and record.free_seconds and budget.unit == "s" and track.device != "cpu":
+            startup = min(budget.startup, FACTOR * record.free_seconds + SLACK)
+            track = replace(track, budget=replace(budget, startup=startup))
+        job = referee.Job(track, self.data, source, seed, folder, self.sandbox, cpu_limit, self.route)
         with self._device():
             job = replace(job, compiled=self._rehearsed(name, job))
             with self.spectators.watch(f"{name} seed {seed + 1}/{self.track.seeds}") as spectator:
@@ -87,7 +94,7 @@ class Judge:
         if found := self.compiled.find(sha):
             return found
         start = self.compiled.find(self.compiled.baseline_sha)
-        rehearsal = replace(job, folder=job.folder.with_name("rehearsal"), compiled=start)
+        rehearsal = replace(job, track=self.track, folder=job.folder.with_name("rehearsal"), compiled=start)
         with self.spectators.watch(f"{name} compiles") as spectator:
             made = referee.rehearse(rehearsal, self.watchdog, spectator)
         if not made:
@@ -109,14 +116,11 @@ class Judge:
         for old in self.ledger.evidence(self.track.name, experiment.name, program.sha).glob("seed-*"):
             shutil.rmtree(old)  # of an earlier judgement, with more seeds perhaps
         ruled = self._before(experiment, program, baseline_source)
-        cpu_limit = None
-        if self.track.budget.unit == "flop" and record.cpu_seconds:
-            cpu_limit = CPU_FACTOR * record.cpu_seconds + CPU_SLACK
         margin = (self.track.simplify_margin or 0.0) * experiment.simplifies
         decision = Decision(None)
         results: list[Result] = []
         while not ruled:
-            results.append(self.run(experiment.name, program.source, len(results), cpu_limit))
+            results.append(self.run(experiment.name, program.source, len(results), record))
             scores = [result.val_bpb for result in results if result.val_bpb is not None]
             decision = decide(record.scores, scores, self.track.alpha, self.track.noise, margin)
             ruled = self._after(results, record) or ((decision.outcome, decision.reason) if decision.outcome else None)

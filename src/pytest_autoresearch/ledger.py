@@ -79,6 +79,7 @@ class Verdict:
     runs: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    free_seconds: float = 0.0
     memory_gb: float = 0.0
     memory_growth: float | None = None
     isolation: str = ""

@@ -87,11 +87,16 @@ class Result:
     flop: int = 0
     spent: float = 0.0
     """What was charged, in the budget's unit."""
+    free_seconds: float = 0.0
+    """What import, building and compilation took without being charged."""
     training_seconds: float = 0.0
     scoring_seconds: float = 0.0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     memory_gb: float = 0.0
+    """The most that the candidate took, of a GPU's memory where there is one."""
+    referee_memory_gb: float = 0.0
+    """What the referee itself took of the GPU to score it."""
     isolation: str = ""
     luck: list[str] = field(default_factory=list)
     """Digests of the random states that training began with."""
@@ -182,6 +187,7 @@ class _Referee:
         self.luck: list[str] = []
         self.trained = False
         self.device_memory = 0  # bytes, as the candidate says
+        self.own_device_memory = 0
         self.scoring_began = math.nan
 
     def train(self, candidate: Candidate) -> None:
@@ -279,6 +285,7 @@ class _Referee:
             return served.score(lambda share: self.spectator(Progress("scoring", share, self.loss)))
         finally:
             self.device_memory = max(self.device_memory, served.memory)
+            self.own_device_memory = served.own_memory
 
     def show(self) -> None:
         """Tell the spectator how training goes."""
@@ -309,11 +316,13 @@ class _Referee:
             tokens=self.meter.tokens,
             flop=self.meter.flop,
             spent=round(self.meter.spent, 3),
+            free_seconds=round(self.meter.free_seconds, 3),
             training_seconds=round(self.meter.training_seconds, 3),
             scoring_seconds=round(_finite(now - self.scoring_began) or 0.0, 3),
             seconds=round(now - self.began, 3),
             cpu_seconds=round(usage.cpu, 2),
             memory_gb=round((self.device_memory or usage.peak_memory) / 1e9, 3),
+            referee_memory_gb=round(self.own_device_memory / 1e9, 3),
             isolation=self.job.isolation,
             luck=self.luck,
             curve=[_finite(sum(losses) / len(losses)) if losses else None for losses in self.losses],

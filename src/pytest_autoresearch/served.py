@@ -34,6 +34,7 @@ class Served:
         self._flop, self._cpu = flop, candidate.look().cpu
         self._took: dict[str, list[float]] = {"CPU seconds": [], "seconds": [], "flop": []}
         self.memory = 0  # the most bytes of the device that the candidate says it took
+        self.own_memory = 0  # and that this process has taken to score it
 
     def score(self, progress: Callable[[float], None]) -> float:
         """val_bpb; the targets stay here, unless there is nothing that both sides can see. Failed."""
@@ -79,6 +80,7 @@ class Served:
             yield Exchange.over(memory, shared, *shape)
         finally:
             torch.cuda.synchronize()
+            self.own_memory = torch.cuda.max_memory_allocated() + shared.size
             shared.close()
             torch.cuda.empty_cache()  # the next run is to have all of the device
 

@@ -225,6 +225,7 @@ class Session:
                 memory_gb=max([record.memory_gb, *(result.memory_gb for result in results)]),
                 seconds=_mean([record.seconds] * runs, [result.seconds for result in results]),
                 cpu_seconds=_mean([record.cpu_seconds] * runs, [result.cpu_seconds for result in results]),
+                free_seconds=_mean([record.free_seconds] * runs, [result.free_seconds for result in results]),
                 isolation=results[-1].isolation,
                 recorded_at=now(),
             )
@@ -333,6 +334,7 @@ class Session:
             runs=len(results),
             seconds=sum(result.seconds for result in results),
             cpu_seconds=sum(result.cpu_seconds for result in results),
+            free_seconds=sum(result.free_seconds for result in results),
             isolation=results[-1].isolation if results else "",
             memory_gb=memory,
             memory_growth=memory / record.memory_gb - 1 if memory and record.memory_gb else None,
@@ -460,6 +462,7 @@ class Session:
             memory_gb=verdict.memory_gb,
             seconds=verdict.seconds / verdict.runs,
             cpu_seconds=verdict.cpu_seconds / verdict.runs,
+            free_seconds=verdict.free_seconds / verdict.runs,
             isolation=verdict.isolation,
             recorded_at=verdict.finished_at,
         )

@@ -26,7 +26,7 @@ import torch
 from conftest import TinyProject, write
 from torch import nn
 
-from pytest_autoresearch import judge, referee, terminal  # noqa: F401  the last is here to load but once
+from pytest_autoresearch import judge, referee, served, terminal  # noqa: F401  the last is here to load but once
 from pytest_autoresearch.ledger import Ledger, Verdict
 from pytest_autoresearch.sandbox import find_sandbox
 
@@ -279,10 +279,10 @@ def test_it_gains_nothing(
     if "sandbox" in cheat.needs and sandbox_works:
         pytest.skip(f"needs a sandbox: {sandbox_works}")
     if any("CPU seconds" in reason for reason in cheat.reasons):  # less is allowed, so that cheating takes less time
-        monkeypatch.setattr(judge, "CPU_FACTOR", 1.0)
-        monkeypatch.setattr(judge, "CPU_SLACK", 1.0)
+        monkeypatch.setattr(judge, "FACTOR", 1.0)
+        monkeypatch.setattr(judge, "SLACK", 1.0)
         monkeypatch.setattr(referee, "OTHERS_CPU", 0.5)
-        monkeypatch.setattr(referee, "ANSWER_CPU", 0.5)
+        monkeypatch.setattr(served, "ANSWER_SECONDS", 0.5)
     verdict = run(cheat, "bwrap" if "sandbox" in cheat.needs else "off")
     print(verdict.line, verdict.detail)
     if verdict.outcome == "kept":
