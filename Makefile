@@ -6,7 +6,7 @@ INSTALLED = $(VENV)/.installed
 .PHONY: run test lint clean
 
 run: $(INSTALLED)
-	@$(VENV)/bin/pytest experiments -k rmsnorm || [ $$? -eq 1 ]  # a discarded idea is no broken set-up
+	@$(VENV)/bin/pytest experiments -k rmsnorm --ar-track cpu || [ $$? -eq 1 ]  # a discarded idea is no broken set-up
 	@echo
 	@echo "Next: $(VENV)/bin/pytest experiments               judges every idea and promotes the best"
 	@echo "      $(VENV)/bin/autoresearch diff rmsnorm        what this one changed"

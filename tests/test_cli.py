@@ -96,6 +96,20 @@ def test_a_closed_pipe_is_no_traceback(here: TinyProject) -> None:
     assert result.stderr == ""
 
 
+@pytest.mark.parametrize("command", ["show", "diff"])
+def test_an_experiment_for_one_track_is_shown_on_that_track(
+    here: TinyProject, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    shutil.copytree(here.path / "baseline/cpu", here.path / "baseline/large")
+    program = here.path / "baseline/large/train.py"
+    program.write_text(program.read_text().replace("WIDTH = 16", "WIDTH = 64"))
+    here.experiment("only", 'TRACK = "large"\nWIDTH = WIDTH + 1')
+    assert main([command, "only"]) == 0
+    assert "WIDTH = 64\n" in capsys.readouterr().out
+    assert main(["--track", "cpu", command, "only"]) == 0
+    assert "WIDTH = 16\n" in capsys.readouterr().out
+
+
 def test_init_writes_a_track_for_the_card_that_is_there(
     project: TinyProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ from pytest_autoresearch.experiment import unified_diff
 from pytest_autoresearch.project import Options, Project, find_project
 from pytest_autoresearch.session import Session
 from pytest_autoresearch.sizing import GB, find_card, write_track
-from pytest_autoresearch.track import read_track
+from pytest_autoresearch.track import read_track, track_names
 
 TEMPLATE = '''"""{title}: one line that says what changes and why it should help."""
 
@@ -58,12 +58,14 @@ def main(arguments: list[str] | None = None) -> int:
                 prepare(session, options.shards)
             case "new":
                 print(new(session.project, options.name))
-            case "show":
-                sys.stdout.write(session.program(session.read(find(session.project, options.name))).source)
-            case "diff":
-                experiment = session.read(find(session.project, options.name))
-                baseline, program = session.baseline_source, session.program(experiment).source
-                sys.stdout.write(unified_diff(baseline, program, str(session.baseline.path), experiment.name))
+            case "show" | "diff":
+                experiment = session.read(find(project, options.name))
+                if not options.track and experiment.track in track_names(project.baseline):
+                    session = Session(project, Options(track=experiment.track))  # made for this one alone
+                program = session.program(experiment).source
+                baseline, path = session.baseline_source, str(session.baseline.path)
+                patch = options.command == "diff"
+                sys.stdout.write(unified_diff(baseline, program, path, experiment.name) if patch else program)
     except BadInput as error:
         print(f"autoresearch: {error}", file=sys.stderr)
         return 2
