@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # What RESULTS.md says of a GPU, on a machine that has one. No download: the text is that machine's own Python files.
 #
-#     benchmarks/gpu.sh checks     the tests that need a GPU; throughput, MFU, memory, serving       (about 4 minutes)
-#     benchmarks/gpu.sh overhead   two sessions of 60 s runs: what is neither training nor scoring   (about 8 minutes)
-#     benchmarks/gpu.sh full       the baseline and one experiment at the whole budget, end to end   (about 14 minutes)
+#     benchmarks/gpu.sh checks     the tests that need a GPU; throughput, MFU, memory, serving
+#     benchmarks/gpu.sh overhead   two sessions of 60 s runs: what is neither training nor scoring
+#     benchmarks/gpu.sh full       the baseline and one experiment at the whole budget, end to end
 #
 # PYTHON names the interpreter; what is installed nowhere is found in src/.
 set -euo pipefail

@@ -88,3 +88,32 @@ def test_one_giant_step_overspends() -> None:
     meter.step(1, 1000, 1.0)
     assert not meter.allows_step()
     assert meter.overspent()
+
+
+def test_a_long_first_step_alone_neither_ends_a_short_run_nor_is_taken_for_progress() -> None:
+    meter = Meter(Budget(20, "s", 120, 180), 0.0)
+    meter.start(5.0)
+    meter.step(1000, 0, 65.0)  # a minute of compilation
+    assert meter.progress == 0
+    assert meter.allows_step()
+    meter.step(1000, 0, 66.0)
+    assert meter.progress == pytest.approx(0.1)
+    assert meter.free_seconds == pytest.approx(5 + 59)
+
+
+def test_one_long_step_that_was_all_is_charged() -> None:
+    meter = Meter(Budget(20, "s", 120, 180), 0.0)
+    meter.start(5.0)
+    meter.step(1000, 0, 65.0)
+    meter.finish(0, 65.0)
+    assert meter.spent == pytest.approx(60)
+    assert meter.overspent()
+
+
+def test_seconds_beyond_the_startup_are_charged_and_no_longer_free() -> None:
+    meter = Meter(Budget(300, "s", 30, 600), 0.0)
+    meter.start(20.0)
+    for step in range(12):
+        meter.step(1000, 0, 80.0 + step)
+    assert meter.free_seconds == 30
+    assert meter.spent == pytest.approx(12 + 20 + 59 - 30)

@@ -4,6 +4,7 @@ import json
 import os
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,16 +77,17 @@ def test_a_score_that_is_none_is_not_taken(job: referee.Job, score: str) -> None
 
 def test_the_header_and_the_ledger_say_so(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a device whose memory cannot be shared; this machine has no such device, but what follows is the same."""
-    monkeypatch.setattr("pytest_autoresearch.session.Session.route", (Route.IN_PROCESS, "the driver shares no memory"))
+    session = import_module("pytest_autoresearch.session")  # as the run will find it: pytester loads modules anew
+    monkeypatch.setattr(session.Session, "route", (Route.IN_PROCESS, "the driver shares no memory"))
     project.experiment("faster", "LEARNING_RATE = 2e-3")
-    result = project.run()
+    result = project.run("--ar-seeds", "1")
     result.stdout.fnmatch_lines(["autoresearch: isolation: in-process:*: the driver shares no memory"])
     assert [row["isolation"] for row in project.rows] == ["in-process"] * len(project.rows)
 
 
 def test_otherwise_the_ledger_names_what_is_between(project: TinyProject) -> None:
     project.experiment("faster", "LEARNING_RATE = 2e-3")
-    assert "isolation" not in project.run("--ar-sandbox", "off").stdout.str()
+    assert "isolation" not in project.run("--ar-sandbox", "off", "--ar-seeds", "1").stdout.str()
     assert {row["isolation"] for row in project.rows} == {"process"}
 
 
@@ -140,17 +142,15 @@ def test_what_to_lower_is_named(source: str, words: str) -> None:
 
 def test_out_of_memory_names_the_constant(project: TinyProject) -> None:
     project.experiment("huge", "def make_model(vocab_size):\n    return torch.empty(1 << 50)")
-    result = project.run()
+    result = project.run("--ar-seeds", "1")
     result.stdout.fnmatch_lines(["*OUT OF MEMORY*lower BATCH_SIZE or the model*"])
 
 
 def test_a_scoring_batch_that_has_no_room_names_the_track(job: referee.Job, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(size: int) -> None:
-        from pytest_autoresearch.ipc import NoRoom
+        raise import_module("pytest_autoresearch.served").NoRoom
 
-        raise NoRoom
-
-    monkeypatch.setattr("pytest_autoresearch.served.DeviceMemory", full)
+    monkeypatch.setattr(import_module("pytest_autoresearch.served"), "DeviceMemory", full)
     monkeypatch.setattr("torch.cuda.init", lambda: None)
     monkeypatch.setattr("torch.cuda.synchronize", lambda: None)
     result = run(replace(job, route=Route.DEVICE))
