@@ -132,8 +132,22 @@ def test_a_program_that_fails_leaves_no_compiled_code(job: Callable[..., referee
 
 COMPILES = (
     BASELINE.replace("make_model(run.vocab_size)", "torch.compile(make_model(run.vocab_size))")
+    .replace("nn.Linear(WIDTH", "Mix(), nn.Linear(WIDTH")
     .replace("def train(run):", "def train(run):\n    from torch._dynamo.utils import counters")
-    .replace("    return model\n", '    print("cached", dict(counters["inductor"]))\n    return model\n')
+    .replace(
+        "    return model\n",
+        '    print(dict(counters["inductor"]), dict(counters["aot_autograd"]))\n    return model\n',
+    )
+    + """
+
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+class Mix(nn.Module):
+    def forward(self, x):
+        with sdpa_kernel([SDPBackend.MATH]):  # for which torch would not keep the graph
+            return x + F.scaled_dot_product_attention(x, x, x, is_causal=True)
+"""
 )
 
 
@@ -145,5 +159,7 @@ def test_what_was_compiled_in_the_rehearsal_is_not_compiled_again(job: Callable[
     result = referee.run(job("run", COMPILES, compiled=made), lambda seconds: nullcontext())
     assert result.val_bpb
     log = (made.parents[1] / "run/log.txt").read_text()
-    assert "fxgraph_cache_hit" in log
-    assert "fxgraph_cache_miss" not in log
+    for level in ("fxgraph", "autograd"):
+        assert f"{level}_cache_hit" in log
+        assert f"{level}_cache_miss" not in log
+        assert f"{level}_cache_bypass" not in log

@@ -37,7 +37,7 @@ typedef struct { Location location; int flags; } Access;
 
 static int is(const char *mode) { const char *set = getenv("FAKE_DRIVER"); return set && !strcmp(set, mode); }
 static const size_t GRAIN = 2 << 20;
-static int ready;
+static int ready, retained;
 
 int cuInit(unsigned flags) { if (is("no device")) return 100; ready = 1; return flags ? 1 : 0; }
 int cuDeviceGet(int *device, int ordinal) { if (!ready) return 3; *device = ordinal; return 0; }
@@ -46,7 +46,8 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
     *value = !is("shares nothing");
     return 0;
 }
-int cuDevicePrimaryCtxRetain(void **context, int device) { *context = &ready; return 0; }
+int cuDevicePrimaryCtxRetain(void **context, int device) { *context = &ready; retained++; return 0; }
+int cuDevicePrimaryCtxRelease_v2(int device) { return --retained < 0 ? 201 : 0; }
 int cuCtxSetCurrent(void *context) { return context == &ready ? 0 : 201; }
 int cuMemGetAllocationGranularity(size_t *size, const Prop *prop, int option) { *size = GRAIN; return 0; }
 int cuMemCreate(uint64_t *handle, size_t size, const Prop *prop, uint64_t flags) {
@@ -92,7 +93,7 @@ int cuMemsetD32_v2(uint64_t address, unsigned word, size_t count) {
 int cuMemcpyDtoH_v2(void *host, uint64_t address, size_t size) { memcpy(host, (void *)address, size); return 0; }
 """
 
-pytestmark = pytest.mark.skipif(not shutil.which("cc") or sys.platform != "linux", reason="needs a C compiler, Linux")
+needs_driver = pytest.mark.skipif(not shutil.which("cc") or sys.platform != "linux", reason="needs a C compiler, Linux")
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,7 @@ print(repr(fault(sandbox)))
 """
 
 
+@needs_driver
 @pytest.mark.parametrize(
     "sandbox", ["off", pytest.param("bwrap", marks=pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap"))]
 )
@@ -130,6 +132,7 @@ def test_what_another_process_writes_arrives_also_from_a_sandbox(driver: Path, s
     assert python(FAULT.format(mode=sandbox), driver) == "''"
 
 
+@needs_driver
 @pytest.mark.parametrize(
     ("mode", "words"),
     [
@@ -143,6 +146,7 @@ def test_why_nothing_can_be_shared(driver: Path, mode: str, words: str) -> None:
     assert words in python(FAULT.format(mode="off"), driver, mode)
 
 
+@needs_driver
 def test_no_room_is_no_refusal(driver: Path) -> None:
     assert python(FAULT.format(mode="off"), driver, "full") == "''"
     code = """
@@ -155,6 +159,7 @@ except NoRoom:
     assert python(code, driver, "full") == "no room"
 
 
+@needs_driver
 def test_sizes_are_rounded_up_and_everything_is_given_back(driver: Path) -> None:
     code = """
 import os

@@ -410,14 +410,17 @@ def train(run: Run) -> Callable[[Tensor], Tensor]:
     loss_of = compiled(lambda tokens, targets: loss_function(model(tokens), targets), run.device)
     micro_batches = max(1, round(TOTAL_BATCH_SIZE / (BATCH_SIZE * run.sequence_length)))
     losses: list[Tensor] = []  # of the micro-batches since the last step
+    means: list[Tensor] = []  # of the steps not logged yet
     step = 0
 
     def finish_step() -> None:
         nonlocal step
         set_rates(optimizers, step, run.progress)
         optimizer_step(optimizers, len(losses))
-        run.log(torch.stack(losses).mean())
+        means.append(torch.stack(losses).mean())
         losses.clear()
+        if len(means) == 2:  # a step late, for whoever reads a loss waits for it and hands the GPU nothing meanwhile
+            run.log(means.pop(0))
         step += 1
         if step == 2:  # all is compiled: leave it alone, for a collection stops the GPU for half a second
             gc.collect()
@@ -432,6 +435,8 @@ def train(run: Run) -> Callable[[Tensor], Tensor]:
             finish_step()
     if losses:  # the budget has ended in the middle of a step
         finish_step()
+    for mean in means:
+        run.log(mean)
     gc.enable()
     gc.unfreeze()
     return compiled(model, run.device)

@@ -20,7 +20,30 @@ MOST_BYTES = 2 << 30
 
 def environment(folder: Path) -> dict[str, str]:
     """The variables that have torch and CUDA keep compiled code in a folder."""
-    return {"TORCHINDUCTOR_CACHE_DIR": str(folder), "CUDA_CACHE_PATH": str(folder / "cuda")}
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": str(folder),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
+        "CUDA_CACHE_PATH": str(folder / "cuda"),
+    }
+
+
+def let_attention_be_cached() -> None:
+    """Have torch keep compiled graphs in which `sdpa_kernel` chooses a kernel, or FlexAttention goes backward.
+
+    AOTAutograd passes its cache by where it meets them (pytorch issue 194007; FlexAttention until torch 2.10). What
+    they choose is in the graph, and so in the cache's key; the order of kernels that they begin with is added to it.
+    """
+    import torch
+    import torch._inductor.config as inductor
+
+    cacheable = getattr(inductor, "unsafe_marked_cacheable_functions", {})
+    state = f"{torch.__version__} {getattr(torch._C, '_get_sdp_priority_order', list)()}"
+    for name in (
+        "nn.attention._sdpa_kernel",
+        "nn.attention._backend_from_string",
+        "ops.higher_order.flex_attention_backward",
+    ):
+        cacheable[f"torch.{name}"] = state
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ class Failed(Exception):
         self.outcome, self.reason, self.detail = outcome, reason, detail
 
 
+NO_ROOM = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
 ASKED = re.compile(r"allocate (\d+(?:\.\d+)?) ?(bytes|[KMGTP]iB)")  # as torch and NumPy say it
 
 
@@ -24,7 +25,7 @@ def crash(message: dict[str, Any], source: str, memory: float | None) -> Failed:
     detail = printable(message.get("traceback", ""), 10_000)
     if kind == "Diverged":
         return Failed(Outcome.DIVERGED, error)
-    if kind in ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError") or "can't allocate memory" in error:
+    if kind in ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError") or any(words in error for words in NO_ROOM):
         asked = ASKED.search(str(message.get("error", "")))
         units = {"bytes": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40, "PiB": 2.0**50}
         gigabytes = float(asked[1]) * units[asked[2]] / 1e9 if asked else 0.0

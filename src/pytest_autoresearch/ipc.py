@@ -10,6 +10,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from ctypes import c_int, c_size_t, c_ubyte, c_uint64, c_ushort, c_void_p
 from enum import StrEnum
 from pathlib import Path
@@ -79,6 +80,7 @@ class Driver:
         "cuDeviceGet": (c_void_p, c_int),
         "cuDeviceGetAttribute": (c_void_p, c_int, c_int),
         "cuDevicePrimaryCtxRetain": (c_void_p, c_int),
+        "cuDevicePrimaryCtxRelease_v2": (c_int,),
         "cuCtxSetCurrent": (c_void_p,),
         "cuMemGetAllocationGranularity": (c_void_p, c_void_p, c_int),
         "cuMemCreate": (c_void_p, c_size_t, c_void_p, c_uint64),
@@ -118,36 +120,40 @@ class DeviceMemory:
     """`size` bytes of the GPU's memory, a little more than asked for, shared by all who open `file`."""
 
     def __init__(self, size: int, file: int | None = None) -> None:
-        """Allocate, or open what another process has allocated. Refused, NoRoom."""
-        self._driver = call = Driver()
-        where = _Location(DEVICE, call.device.value)
-        wanted = _Properties(PINNED, POSIX_FILE, where)
-        grain, self._handle, self._address = c_size_t(), c_uint64(), c_uint64()
-        call("cuMemGetAllocationGranularity", ctypes.byref(grain), ctypes.byref(wanted), 0)
-        self.size = -(-size // grain.value) * grain.value
-        if file is None:
-            supported = c_int()
-            call("cuDeviceGetAttribute", ctypes.byref(supported), HANDLE_TYPE_POSIX_FILE_SUPPORTED, call.device)
-            if not supported:
-                raise Refused("the driver shares no memory here")
-            call("cuMemCreate", ctypes.byref(self._handle), self.size, ctypes.byref(wanted), 0)
-            found = c_int()
-            call("cuMemExportToShareableHandle", ctypes.byref(found), self._handle, POSIX_FILE, 0)
-            file = found.value
-        else:
-            call("cuMemImportFromShareableHandle", ctypes.byref(self._handle), file, POSIX_FILE)
-        self.file = file
-        call("cuMemAddressReserve", ctypes.byref(self._address), self.size, 0, 0, 0)
-        call("cuMemMap", self._address, self.size, 0, self._handle, 0)
-        access = _Access(where, READ_WRITE)
-        call("cuMemSetAccess", self._address, self.size, ctypes.byref(access), 1)
+        """Allocate, or open what another process has allocated; `file` then goes with it. Refused, NoRoom."""
+        with ExitStack() as undo:
+            self._driver = call = Driver()
+            undo.callback(call, "cuDevicePrimaryCtxRelease_v2", call.device)
+            where = _Location(DEVICE, call.device.value)
+            wanted = _Properties(PINNED, POSIX_FILE, where)
+            grain, handle, self._address = c_size_t(), c_uint64(), c_uint64()
+            call("cuMemGetAllocationGranularity", ctypes.byref(grain), ctypes.byref(wanted), 0)
+            self.size = -(-size // grain.value) * grain.value
+            if file is None:
+                supported, found = c_int(), c_int()
+                call("cuDeviceGetAttribute", ctypes.byref(supported), HANDLE_TYPE_POSIX_FILE_SUPPORTED, call.device)
+                if not supported:
+                    raise Refused("the driver shares no memory here")
+                call("cuMemCreate", ctypes.byref(handle), self.size, ctypes.byref(wanted), 0)
+                undo.callback(call, "cuMemRelease", handle)
+                call("cuMemExportToShareableHandle", ctypes.byref(found), handle, POSIX_FILE, 0)
+                file = found.value
+            else:
+                call("cuMemImportFromShareableHandle", ctypes.byref(handle), file, POSIX_FILE)
+                undo.callback(call, "cuMemRelease", handle)
+            self.file = file
+            undo.callback(os.close, file)
+            call("cuMemAddressReserve", ctypes.byref(self._address), self.size, 0, 0, 0)
+            undo.callback(call, "cuMemAddressFree", self._address, self.size)
+            call("cuMemMap", self._address, self.size, 0, handle, 0)
+            undo.callback(call, "cuMemUnmap", self._address, self.size)
+            access = _Access(where, READ_WRITE)
+            call("cuMemSetAccess", self._address, self.size, ctypes.byref(access), 1)
+            self._undo = undo.pop_all()
 
     def close(self) -> None:
         """Give it back; what others have opened stays theirs."""
-        os.close(self.file)
-        self._driver("cuMemUnmap", self._address, self.size)
-        self._driver("cuMemAddressFree", self._address, self.size)
-        self._driver("cuMemRelease", self._handle)
+        self._undo.close()
 
     def fill(self, word: int, words: int) -> None:
         """Put a 32-bit word in front, `words` times."""

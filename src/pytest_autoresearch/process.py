@@ -30,7 +30,7 @@ PR_SET_PDEATHSIG = 1
 TICK = 0.1  # seconds between two looks at a silent candidate
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 MEMORY_TICK = 0.5  # seconds between two looks at a candidate's memory
-ENVIRONMENT = {"GOMP_SPINCOUNT": "2000", "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+ENVIRONMENT = {"GOMP_SPINCOUNT": "2000", "PYTORCH_ALLOC_CONF": "expandable_segments:True"}
 """What a user's own settings override. Threads that spin for long while they wait for each other slow a run down
 many times over where another process wants a core; threads that never spin are slow to wake for a small model. Segments
 of GPU memory that grow leave fewer gaps where little is left."""
@@ -211,7 +211,7 @@ class Candidate:
         self._selector.close()
         self._channel.close()
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=2)
+            self._process.wait(timeout=10)
         with suppress(OSError):  # the watcher itself may have been killed
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

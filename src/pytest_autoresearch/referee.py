@@ -130,8 +130,17 @@ def run(job: Job, watchdog: Watchdog, spectator: Callable[[Progress], None] = la
         except Forged as forged:
             outcome = None, Outcome.DISQUALIFIED, str(forged), ""
         result = referee.result(candidate, *outcome)
+    release_device(job)
     (job.folder / "result.json").write_text(json.dumps(asdict(result)) + "\n", encoding="utf-8")
     return result
+
+
+def release_device(job: Job) -> None:
+    """Give back what scoring took of the device: the next run is to have all of it."""
+    if job.route == Route.DEVICE:
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def rehearse(
@@ -142,7 +151,7 @@ def rehearse(
     Returns the folder of compiled code, or None where it came to nothing: then the run itself will say why.
     """
     track = job.track
-    budget = Budget(REHEARSAL_STEPS, "steps", track.budget.startup, track.budget.limit)
+    budget = Budget(REHEARSAL_STEPS, "steps", track.budget.startup, track.budget.startup)  # it is no more than that
     job = replace(job, track=replace(track, budget=budget), route=Route.NOWHERE)
     referee = _Referee(job, spectator, rehearses=True)
     with _candidate(job) as candidate, suppress(TimeoutError, Failed, Died, Killed, Forged), watchdog(budget.limit):
@@ -280,7 +289,8 @@ class _Referee:
 
         self.stage = "scoring"
         self.scoring_began = time.monotonic()
-        served = Served(self.job, candidate, self.meter.flop, self.meter.free_seconds_left)
+        free = max(self.meter.free_seconds_left, self.meter.free_seconds)  # to compile it takes no longer than training
+        served = Served(self.job, candidate, self.meter.flop, free)
         try:
             return served.score(lambda share: self.spectator(Progress("scoring", share, self.loss)))
         finally:

@@ -76,12 +76,13 @@ def nats(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
     rows = max(1, LOSS_ELEMENTS // logits[0].numel())
     found = []
     for part, wanted in zip(torch.split(logits, rows), torch.split(targets, rows), strict=True):
-        if part.isnan().any():
-            raise NotFinite("logits hold NaN")
         wanted = wanted.to(part.device)
         loss = F.cross_entropy(part.flatten(0, 1), wanted.flatten(), reduction="none")
         found.append(loss.view_as(wanted).cpu())
-    loss = torch.where(counts, torch.cat(found).double(), 0.0)
+    loss = torch.cat(found).double()
+    if loss.isnan().any():  # as soon as one logit of its row is NaN, or +inf
+        raise NotFinite("logits hold NaN, or +inf")
+    loss = torch.where(counts, loss, 0.0)
     if not loss.isfinite().all():
         raise NotFinite("logits are infinite where it matters")
     return loss
@@ -184,9 +185,11 @@ class Probe:
 
     def note(self, start: int, logits: Tensor) -> None:
         """Keep what is to be compared of the first look, at the rows from `start` on."""
+        here = (self._rows >= start) & (self._rows < start + len(logits))
+        if not here.any():
+            return
         if not len(self._first):
             self._first = torch.empty(*self._positions.shape, logits.shape[-1])
-        here = (self._rows >= start) & (self._rows < start + len(logits))
         self._first[here] = log_probabilities(logits, self._rows[here] - start, self._positions[here])
 
     def look_again(self, predict: Callable[[Tensor], Tensor]) -> None:

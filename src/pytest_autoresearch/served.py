@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pytest_autoresearch.referee import Job
 
 ANSWER_SECONDS = 1.0
-"""CPU seconds that one answer may take besides 4 times the usual ones: what takes longer is training. On a GPU, which
-nobody else uses meanwhile, of wall clock, too."""
+"""Seconds that one answer may take besides 4 times the usual ones: what takes longer is training. They are of CPU time,
+or on a GPU, which nobody else uses meanwhile, of wall clock."""
 
 
 class Served:
@@ -31,8 +31,10 @@ class Served:
 
     def __init__(self, job: "Job", candidate: Candidate, flop: int, free_seconds: float) -> None:
         self._job, self._candidate, self._free_seconds = job, candidate, free_seconds
-        self._flop, self._cpu = flop, candidate.look().cpu
-        self._took: dict[str, list[float]] = {"CPU seconds": [], "seconds": [], "flop": []}
+        self._on_device = job.track.device != "cpu"
+        self._cpu, self._flop = candidate.look().cpu, flop  # so far
+        self._seconds: list[float] = []  # that each answer took
+        self._flops: list[int] = []
         self.memory = 0  # the most bytes of the device that the candidate says it took
         self.own_memory = 0  # and that this process has taken to score it
 
@@ -73,7 +75,7 @@ class Served:
         if self._job.route == Route.HOST:
             yield Exchange.over(memory, memory, *shape)
             return
-        torch.cuda.init()  # type: ignore[no-untyped-call]
+        torch.cuda.reset_peak_memory_stats()
         shared = DeviceMemory(Exchange.sizes(*shape)[1])
         try:
             self._candidate.send_file(shared.file)
@@ -82,7 +84,6 @@ class Served:
             torch.cuda.synchronize()
             self.own_memory = torch.cuda.max_memory_allocated() + shared.size
             shared.close()
-            torch.cuda.empty_cache()  # the next run is to have all of the device
 
     def _answer(self, tokens: Tensor, exchange: Exchange) -> Tensor:
         """Logits (B, T, vocab) float32 of tokens (B, T); a copy, so that what is scored is what is looked at."""
@@ -97,11 +98,13 @@ class Served:
             or not all(map(is_count, counts))
         ):
             raise _unexpected(message)
-        cpu, flop = self._candidate.look().cpu, message["flop"]
-        spent = cpu - self._cpu, time.monotonic() - asked, flop - self._flop
-        for took, one in zip(self._took.values(), spent, strict=True):
-            took.append(one)
-        self._cpu, self._flop = cpu, flop
+        flop, self._flop = self._flop, message["flop"]
+        self._flops.append(self._flop - flop)
+        if self._on_device:
+            self._seconds.append(time.monotonic() - asked)
+        else:  # where others may want the cores, too; and what was done since the last answer belongs to this one
+            cpu, self._cpu = self._cpu, self._candidate.look().cpu
+            self._seconds.append(self._cpu - cpu)
         self.memory = max(self.memory, message["memory"])
         assert exchange.logits is not None
         logits = exchange.logits.clone()
@@ -111,19 +114,15 @@ class Served:
 
     def _check_answers(self) -> None:
         """All answers are alike, so that none takes many more seconds, or flop, than another. Failed."""
-        track = self._job.track
-        on_device = track.device != "cpu"
-        # The first one may have to compile.
-        free = self._free_seconds if on_device or track.budget.unit in ("steps", "tokens") else 0.0
-        for what, took in self._took.items():
-            if what == "seconds" and not on_device:
-                continue  # others may have wanted the cores, too
-            usual = median(took)
-            for number, one in enumerate(took):
-                allowed = 1.5 * usual if what == "flop" else ANSWER_SECONDS + 4 * usual + free * (number == 0)
-                if not 0 <= one <= allowed:
-                    reason = f"{one:.3g} {what} for one answer, {usual:.2g} for the usual one: its budget was over"
-                    raise Failed(Outcome.DISQUALIFIED, reason)
+        counted = self._job.track.budget.unit == "flop" and not self._on_device
+        free = 0.0 if counted else self._free_seconds  # for the first one, which may have to compile
+        usual, usual_flop = median(self._seconds), median(self._flops)
+        for number, (seconds, flop) in enumerate(zip(self._seconds, self._flops, strict=True)):
+            if seconds > ANSWER_SECONDS + 4 * usual + free * (number == 0):
+                what = "seconds" if self._on_device else "CPU seconds"
+                raise _too_much(f"{seconds:.1f} {what}", f"{usual:.2g}")
+            if not 0 <= flop <= 1.5 * usual_flop:
+                raise _too_much(f"{flop:.3g} flop", f"{usual_flop:.3g}")
 
     def _scored_by_itself(self, progress: Callable[[float], None]) -> float:
         """val_bpb as the candidate's process says it: it gets rows and targets, and our code computes it there."""
@@ -154,3 +153,7 @@ class Served:
 
 def _unexpected(message: dict[str, Any]) -> Failed:
     return Failed(Outcome.DISQUALIFIED, f"sent an unexpected message: {str(message)[:80]}")
+
+
+def _too_much(took: str, usual: str) -> Failed:
+    return Failed(Outcome.DISQUALIFIED, f"{took} for one answer, {usual} for the usual one: its budget was over")
