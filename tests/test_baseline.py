@@ -43,7 +43,7 @@ VERDICT = Verdict(
     baseline_sha="b" * 64,
     key="key",
     platform="platform",
-    evidence="results/cpu/norms/rmsnorm-ppppppp",
+    evidence="results/cpu/norms--rmsnorm-ppppppp",
     finished_at="2026-01-01T00:00:00+00:00",
     curve=[],
     baseline_scores=[1.24],
@@ -58,7 +58,7 @@ def baseline(tmp_path: Path) -> Baseline:
 
 
 def record_of(source: str, fingerprint: dict[str, str], score: float = 2.0) -> Record:
-    return Record(sha256(source), fingerprint, [score], [None, 1.0], 0.5, 10.0, "2026-01-01T00:00:00+00:00")
+    return Record(sha256(source), fingerprint, [score], [None, 1.0], 0.5, 10.0, recorded_at="2026-01-01T00:00:00+00:00")
 
 
 def kept(source: str) -> Verdict:
@@ -197,6 +197,24 @@ def test_verdicts_come_back_as_they_were_and_broken_evidence_is_passed_over(tmp_
     for damage in ("", "{}", json.dumps({**json.loads(path.read_text()), "outcome": "wonderful"})):
         path.write_text(damage)
         assert ledger.verdicts("cpu", "norms/rmsnorm") == []
+
+
+def test_verdicts_are_read_from_nowhere_a_program_can_write(tmp_path: Path) -> None:
+    """What it leaves in its own files, and a pipe on which a reader would wait for ever."""
+    ledger = Ledger(tmp_path)
+    folder = tmp_path / "results/cpu/idea-1234567"
+    forged = replace(VERDICT, status="", evidence="results/cpu/idea-1234567/seed-0/files", key="0")
+    text = json.dumps(forged.as_dict())
+    for place in ("seed-0/files", "rehearsal/files", "seed-0/files/cpu/idea-1234567"):
+        write(folder / place / "verdict-0.json", text)
+    write(folder / "verdict-0.json", text)  # names another place as its own
+    write(folder / "verdict-1.json", json.dumps(replace(forged, evidence="results/cpu/idea-1234567").as_dict()))
+    os.mkfifo(folder / "verdict-2.json")
+    (folder / "verdict-3.json").symlink_to(folder / "seed-0/files/verdict-0.json")
+    assert ledger.unlogged("cpu") == []
+    assert ledger.verdicts("cpu", VERDICT.experiment) == []
+    nested = ledger.evidence("cpu", "idea-1234567/seed-0/files/x", "f" * 64)
+    assert nested.parent == folder.parent
 
 
 def test_the_baseline_has_one_line(tmp_path: Path, baseline: Baseline) -> None:

@@ -117,3 +117,10 @@ def test_seconds_beyond_the_startup_are_charged_and_no_longer_free() -> None:
         meter.step(1000, 0, 80.0 + step)
     assert meter.free_seconds == 30
     assert meter.spent == pytest.approx(12 + 20 + 59 - 30)
+
+
+def test_a_program_that_asks_for_no_batch_is_charged_for_its_time() -> None:
+    meter = Meter(Budget(300, "s", 120, 600), 0.0)
+    meter.finish(0, 590.0)
+    assert meter.spent == pytest.approx(470)
+    assert meter.overspent()

@@ -1,39 +1,22 @@
 """Compiled code from run to run: made by a rehearsal, copied into runs, and nothing learned comes along."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from conftest import BASELINE, TinyProject, write
 
 from pytest_autoresearch import compiled, referee
-from pytest_autoresearch.compiled import CompiledCode, copy_files
+from pytest_autoresearch.compiled import CompiledCode
 from pytest_autoresearch.data.prepare import prepare
 from pytest_autoresearch.track import read_track
 
 # -- the folder --
-
-
-def test_links_and_pipes_are_not_copied(tmp_path: Path) -> None:
-    secret = write(tmp_path / "secret/heldout.bin", "text")
-    made = write(tmp_path / "made/ab/code.py", "x = 1").parents[1]
-    (made / "link").symlink_to(secret)
-    (made / "folder").symlink_to(secret.parent)
-    os.mkfifo(made / "pipe")
-    copy_files(made, tmp_path / "copy")
-    found = {str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*")}
-    assert found == {"ab", "ab/code.py"}
-
-
-def test_a_tree_without_end_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "MOST_BYTES", 1000)
-    for number in range(10):
-        write(tmp_path / f"made/{number}", "x" * 300)
-    copy_files(tmp_path / "made", tmp_path / "copy")
-    assert len(list((tmp_path / "copy").iterdir())) == 3
 
 
 def test_the_oldest_programs_go_and_the_baseline_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +31,21 @@ def test_the_oldest_programs_go_and_the_baseline_stays(tmp_path: Path, monkeypat
     assert kept
     assert (kept / "code").read_text() == "3" * 64
     assert CompiledCode.of(tmp_path, {"device": "y"}, "b" * 64).find("3" * 64) is None  # of another platform
+
+
+def test_what_cannot_be_copied_whole_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = CompiledCode.of(tmp_path, {"device": "x"}, "b" * 64)
+    made = write(tmp_path / "made/code", "x" * 100).parent
+
+    def full(old: BinaryIO, new: BinaryIO) -> None:
+        new.write(b"x")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(OSError, match="No space"):
+        code.keep(made, "1" * 64)
+    assert code.find("1" * 64) is None
+    assert not list(code.folder.iterdir())
 
 
 # -- the rehearsal --

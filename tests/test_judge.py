@@ -52,8 +52,9 @@ def test_only_a_program_that_compiles_is_rehearsed_and_its_failure_is_no_verdict
 def test_on_a_gpu_starting_may_take_twice_as_long_as_the_baselines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, startup: float
 ) -> None:
-    job = job_of(tmp_path, monkeypatch, "cuda", Budget(300, "s", 120, 600), free_seconds=free)
+    job = job_of(tmp_path, monkeypatch, "cuda", Budget(300, "s", 120, 600), free_seconds=free, first_answer=4.0)
     assert job.track.budget == Budget(300, "s", startup, 600)
+    assert job.first_answer == (13.0 if free else None)
 
 
 @pytest.mark.parametrize(("device", "unit"), [("cpu", "s"), ("cuda", "steps"), ("cuda", "flop")])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_autoresearch.experiment import line_counts, same_program, unified_diff
-from pytest_autoresearch.splice import splice, unreachable_overrides
+from pytest_autoresearch.splice import splice, unmatched_names, unreachable_overrides
 
 
 def text(source: str) -> str:
@@ -715,3 +715,23 @@ def test_order_is_kept_where_the_baseline_derives_nothing(names, lines):
     values, expected = run(splice(baseline, overlay("".join(lines)))), run(baseline, overlay("".join(lines)))
     values.pop("f", None), expected.pop("f", None)
     assert values == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "unmatched"),
+    [
+        ("def normm(x): return x", ["normm"]),
+        ("WIDHT = 3\nDEPHT = 4", ["DEPHT", "WIDHT"]),
+        ("WIDHT = 3\nDEPTH = 4", []),
+        ("import math", []),
+        ("_ = setattr(F, 'gelu', F.relu)", []),  # does something
+        ("F.gelu = F.relu", []),
+        ("@patch\ndef helper(x): return x", []),
+        ("def range(n): return [0]", []),  # a name that the baseline reads
+    ],
+)
+def test_what_has_no_name_in_common_with_the_baseline(change, unmatched):
+    baseline = (
+        "import torch.nn.functional as F\nDEPTH = 2\ndef train(run):\n    return [F.gelu for _ in range(DEPTH)]\n"
+    )
+    assert unmatched_names(baseline, overlay(change)) == unmatched

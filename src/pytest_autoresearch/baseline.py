@@ -23,7 +23,8 @@ class Record:
 
     `scores[n]` is the val_bpb of seed n; `curve` the mean training loss (nats per token) in each hundredth of the
     budget; `memory_gb` the peak, `seconds` the mean wall time and `cpu_seconds` the mean CPU time of its runs, and
-    `free_seconds` what they took on average for import, building and compilation; `isolation` as in `Verdict`.
+    `free_seconds` what they took on average for import, building and compilation; `first_answer` as in `Result`, and
+    `isolation` as in `Verdict`.
     """
 
     program_sha: str
@@ -34,6 +35,7 @@ class Record:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     free_seconds: float = 0.0
+    first_answer: float = 0.0
     isolation: str = ""
     recorded_at: str = ""
 

@@ -75,11 +75,12 @@ class Meter:
 
     def finish(self, flop: int, now: float) -> None:
         """`train` has returned: what it did after its last step counts like any other work."""
+        self.start(now)  # who asks for no batch has trained on nothing, in all of its time
+        assert self._last is not None
         self.flop = flop
         self._finished = True
-        if self._last is not None:
-            self._afterwards += now - self._last
-            self._last = now
+        self._afterwards += now - self._last
+        self._last = now
 
     @property
     def spent(self) -> float:

@@ -1,21 +1,19 @@
 """Compiled code that outlives a run: kept per track and program, made by a rehearsal, copied into each run.
 
-Nothing else goes from one run to the next, so nothing learned must be in it: a rehearsal trains for a few steps on
-random tokens, and what real runs compile or write is thrown away. It begins with the baseline's, so that a program that
-differs from it in a learning rate compiles nothing.
+Nothing else goes from one run to the next, so nothing learned from the track's text must be in it: a rehearsal trains
+for a few steps on random tokens, and what real runs compile or write is thrown away. It begins with the baseline's, so
+that a program that differs from it in a learning rate compiles nothing.
 """
 
 import os
-import shutil
-import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_autoresearch.files import copy_tree, remove_tree
 from pytest_autoresearch.track import digest
 
 KEPT_PROGRAMS = 20
-MOST_BYTES = 2 << 30
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -62,35 +60,24 @@ class CompiledCode:
         path = self.folder / program_sha[:16]
         if not path.is_dir():
             return None
-        os.utime(path)  # used lately
+        with suppress(OSError):
+            os.utime(path)  # used lately
         return path
 
     def keep(self, made: Path, program_sha: str) -> Path:
-        """Take over what a rehearsal has made. The programs that were used longest ago go."""
+        """Take over what a rehearsal has made. The programs that were used longest ago go. OSError: nothing is kept."""
         path = self.folder / program_sha[:16]
         building = path.with_suffix(".building")
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
-        copy_files(made, building)
-        shutil.rmtree(path, ignore_errors=True)
-        building.rename(path)
+        remove_tree(building)
+        try:
+            copy_tree(made, building)
+            remove_tree(path)
+            building.rename(path)
+        except OSError:
+            remove_tree(building)
+            raise
         baseline = self.baseline_sha[:16]
         others = [other for other in self.folder.iterdir() if other.name not in (path.name, baseline)]
         for old in sorted(others, key=lambda other: other.stat().st_mtime)[: -KEPT_PROGRAMS or None]:
-            shutil.rmtree(old, ignore_errors=True)
+            remove_tree(old)
         return path
-
-
-def copy_files(source: Path, target: Path) -> None:
-    """Copy a tree's plain files and folders, 2 GiB at most: a link in it might lead to what nobody is to see."""
-    left = MOST_BYTES
-    for folder, _, names in os.walk(source):
-        here = target / Path(folder).relative_to(source)
-        here.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            path = Path(folder, name)
-            with suppress(OSError):
-                found = path.lstat()
-                left -= found.st_size
-                if stat.S_ISREG(found.st_mode) and left > 0:
-                    shutil.copy(path, here / name)

@@ -1,9 +1,8 @@
 """Judging: a program is trained seed by seed until its scores, or what it did, make the verdict clear."""
 
-import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +12,7 @@ from pytest_autoresearch import BadInput
 from pytest_autoresearch.baseline import Record
 from pytest_autoresearch.compiled import CompiledCode
 from pytest_autoresearch.experiment import Experiment, Program, code_lines, own_luck, sha256
+from pytest_autoresearch.files import remove_tree
 from pytest_autoresearch.ipc import Route
 from pytest_autoresearch.ledger import Ledger
 from pytest_autoresearch.sandbox import Sandbox
@@ -66,19 +66,22 @@ class Judge:
     route: Route = Route.HOST
     compiled: CompiledCode | None = None
     """Where compiled code is kept, if it is."""
+    not_compiled: set[str] = field(default_factory=set)
+    """Programs whose rehearsal came to nothing."""
 
     def run(self, name: str, source: str, seed: int, record: Record | None = None) -> "Result":
         """Train a program with one seed, within limits from the baseline's `record`; the evidence goes by its name."""
         from pytest_autoresearch import referee
 
         folder = self.ledger.evidence(self.track.name, name, sha256(source)) / f"seed-{seed}"
-        track, budget, cpu_limit = self.track, self.track.budget, None
+        track, budget, cpu_limit, first_answer = self.track, self.track.budget, None, None
         if record and record.cpu_seconds and budget.unit == "flop":
             cpu_limit = FACTOR * record.cpu_seconds + SLACK
         if record and record.free_seconds and budget.unit == "s" and track.device != "cpu":
             startup = min(budget.startup, FACTOR * record.free_seconds + SLACK)
             track = replace(track, budget=replace(budget, startup=startup))
-        job = referee.Job(track, self.data, source, seed, folder, self.sandbox, cpu_limit, self.route)
+            first_answer = FACTOR * record.first_answer + SLACK
+        job = referee.Job(track, self.data, source, seed, folder, self.sandbox, cpu_limit, first_answer, self.route)
         with self._device():
             job = replace(job, compiled=self._rehearsed(name, job))
             with self.spectators.watch(f"{name} seed {seed + 1}/{self.track.seeds}") as spectator:
@@ -88,19 +91,22 @@ class Judge:
         """The program's compiled code, from a rehearsal now or earlier; None where it compiles nothing, or fails to."""
         from pytest_autoresearch import referee
 
-        if not self.compiled or "compile" not in job.source:
-            return None
         sha = sha256(job.source)
+        if not self.compiled or "compile" not in job.source or sha in self.not_compiled:
+            return None
         if found := self.compiled.find(sha):
             return found
         start = self.compiled.find(self.compiled.baseline_sha)
         rehearsal = replace(job, track=self.track, folder=job.folder.with_name("rehearsal"), compiled=start)
         with self.spectators.watch(f"{name} compiles") as spectator:
             made = referee.rehearse(rehearsal, self.watchdog, spectator)
-        if not made:
-            return None
-        kept = self.compiled.keep(made, sha)
-        shutil.rmtree(rehearsal.folder)
+        kept = None
+        if made:
+            with suppress(OSError):  # no room, or more than anyone compiles
+                kept = self.compiled.keep(made, sha)
+            remove_tree(rehearsal.folder)
+        if not kept:
+            self.not_compiled.add(sha)  # not again for every seed
         return kept
 
     def _device(self) -> AbstractContextManager[object]:
@@ -114,7 +120,7 @@ class Judge:
     def judge(self, experiment: Experiment, program: Program, baseline_source: str, record: Record) -> Ruling:
         """Train the program with seed 0, 1, … until it is clear what it has earned. BadInput: it cannot be judged."""
         for old in self.ledger.evidence(self.track.name, experiment.name, program.sha).glob("seed-*"):
-            shutil.rmtree(old)  # of an earlier judgement, with more seeds perhaps
+            remove_tree(old)  # of an earlier judgement, with more seeds perhaps
         ruled = self._before(experiment, program, baseline_source)
         margin = (self.track.simplify_margin or 0.0) * experiment.simplifies
         decision = Decision(None)

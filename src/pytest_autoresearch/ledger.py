@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import stat
 import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
@@ -80,6 +81,7 @@ class Verdict:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     free_seconds: float = 0.0
+    first_answer: float = 0.0
     memory_gb: float = 0.0
     memory_growth: float | None = None
     isolation: str = ""
@@ -125,7 +127,8 @@ class Ledger:
         self.folder = root / "results"
 
     def evidence(self, track: str, experiment: str, program_sha: str) -> Path:
-        return self.folder / track / f"{experiment}-{program_sha[:7]}"
+        """The folder of a program's runs. All lie side by side: below one there is what its program may write."""
+        return self.folder / track / f"{experiment.replace('/', '--')}-{program_sha[:7]}"
 
     # -- verdicts, to be replayed --
 
@@ -142,29 +145,29 @@ class Ledger:
 
     def verdicts(self, track: str, experiment: str) -> list[Verdict]:
         """Every verdict on an experiment that is still in the evidence folder, oldest first."""
-        parent = (self.folder / track / experiment).parent
-        paths = parent.glob(f"{glob.escape(Path(experiment).name)}-???????/verdict-*.json")
+        folder = self.evidence(track, experiment, "???????")
+        name = glob.escape(folder.name.removesuffix("-???????"))
+        paths = folder.parent.glob(f"{name}-???????/verdict-*.json")
         return [verdict for verdict in self._read(paths) if verdict.experiment == experiment]
 
     def unlogged(self, track: str) -> list[Verdict]:
         """Every verdict of a track that was saved but got no line: its session goes on, or was killed. Oldest first."""
-        paths = []
-        for folder, folders, files in os.walk(self.folder / track):
-            if found := [Path(folder, name) for name in files if name.startswith(("verdict-", ".verdict-"))]:
-                paths += found
-                folders.clear()  # what is below belongs to single runs
-        if leftovers := [path for path in paths if path.suffix == ".tmp"]:
+        folder = self.folder / track
+        if leftovers := list(folder.glob("*/.verdict-*.tmp")):
             with self._lock():  # nobody is writing them now, so they are of the killed
                 for path in leftovers:
                     path.unlink(missing_ok=True)
-        saved = (path for path in paths if path.suffix == ".json")
-        return [verdict for verdict in self._read(saved) if not verdict.status]
+        return [verdict for verdict in self._read(folder.glob("*/verdict-*.json")) if not verdict.status]
 
     def _read(self, paths: Iterable[Path]) -> list[Verdict]:
         found = []
         for path in paths:
             try:
-                found.append(Verdict.from_dict(json.loads(path.read_text(encoding="utf-8"))))
+                if not stat.S_ISREG(path.lstat().st_mode):
+                    continue
+                verdict = Verdict.from_dict(json.loads(path.read_text(encoding="utf-8")))
+                if (self.folder.parent / verdict.evidence, f"verdict-{verdict.key}.json") == (path.parent, path.name):
+                    found.append(verdict)
             except (OSError, ValueError, TypeError, KeyError):
                 continue  # evidence is the user's to delete or break; then the experiment runs again
         return sorted(found, key=lambda verdict: verdict.finished_at)

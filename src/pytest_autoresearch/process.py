@@ -5,7 +5,6 @@ import json
 import mmap
 import os
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pytest_autoresearch import compiled
+from pytest_autoresearch.files import copy_tree, remove_tree
 from pytest_autoresearch.sandbox import Sandbox
 from pytest_autoresearch.track import threads
 
@@ -88,7 +88,10 @@ class Candidate:
         self._own.mkdir()
         self._compiled = self._own / "compiled"
         if compiled_code:
-            compiled.copy_files(compiled_code, self._compiled)
+            try:
+                copy_tree(compiled_code, self._compiled)
+            except OSError:  # then it compiles
+                remove_tree(self._compiled)
         file = _shared_file(buffer_size)
         self.memory = mmap.mmap(file.fileno(), buffer_size)
         self._channel, theirs = socket.socketpair()
@@ -219,9 +222,11 @@ class Candidate:
             self._log.write(data)
         self._output.close()
         self._log.close()
-        if self.keep_compiled and self._compiled.is_dir() and not self._compiled.is_symlink():
-            self._compiled.rename(self._own.parent / "compiled")
-        shutil.rmtree(self._compiled, ignore_errors=True)
+        made = self._own.parent / "compiled"
+        with suppress(OSError):
+            self._compiled.rename(made)  # out of the program's reach
+        if not self.keep_compiled or made.is_symlink() or not made.is_dir():
+            remove_tree(made)
         with suppress(OSError):  # what the program left there is evidence
             self._own.rmdir()
 

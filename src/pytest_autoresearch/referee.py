@@ -7,7 +7,6 @@ becomes `log.txt`, and answers with logits in memory that the referee allocated.
 import json
 import math
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_autoresearch.budget import Budget, Meter
 from pytest_autoresearch.failures import Failed, crash, is_count, remedy
+from pytest_autoresearch.files import remove_tree
 from pytest_autoresearch.ipc import Route
 from pytest_autoresearch.process import Candidate, Died, Forged, Killed
 from pytest_autoresearch.sandbox import Sandbox
@@ -40,7 +40,8 @@ Watchdog = Callable[[float], AbstractContextManager[None]]
 class Job:
     """One run to do: `source` trained with `seed` on `track`; the evidence goes into `folder`.
 
-    `cpu_limit`: CPU seconds that the whole run may use, where the budget is in flop and the baseline tells. `route`:
+    `cpu_limit`: CPU seconds that the whole run may use, where the budget is in flop and the baseline tells;
+    `first_answer`: seconds that the first answer may take longer than the usual one, where the baseline tells. `route`:
     how the logits come. `compiled`: a folder of compiled code that the program begins with.
     """
 
@@ -51,6 +52,7 @@ class Job:
     folder: Path
     sandbox: Sandbox | None = None
     cpu_limit: float | None = None
+    first_answer: float | None = None
     route: Route = Route.HOST
     compiled: Path | None = None
 
@@ -89,6 +91,8 @@ class Result:
     """What was charged, in the budget's unit."""
     free_seconds: float = 0.0
     """What import, building and compilation took without being charged."""
+    first_answer: float = 0.0
+    """Seconds that the first answer took longer than the usual one."""
     training_seconds: float = 0.0
     scoring_seconds: float = 0.0
     seconds: float = 0.0
@@ -170,7 +174,7 @@ def _candidate(job: Job) -> Candidate:
     """Start the process of a job, in an empty folder that holds its program."""
     from pytest_autoresearch import scoring  # here and not above: collection must not import torch
 
-    shutil.rmtree(job.folder, ignore_errors=True)
+    remove_tree(job.folder)
     job.folder.mkdir(parents=True)
     (job.folder / "program.py").write_text(job.source, encoding="utf-8")
     track = job.track
@@ -197,6 +201,7 @@ class _Referee:
         self.trained = False
         self.device_memory = 0  # bytes, as the candidate says
         self.own_device_memory = 0
+        self.first_answer = 0.0
         self.scoring_began = math.nan
 
     def train(self, candidate: Candidate) -> None:
@@ -289,13 +294,17 @@ class _Referee:
 
         self.stage = "scoring"
         self.scoring_began = time.monotonic()
-        free = max(self.meter.free_seconds_left, self.meter.free_seconds)  # to compile it takes no longer than training
+        free, track = self.job.first_answer, self.job.track
+        if free is None:
+            compiles = track.device != "cpu" or track.budget.unit in ("steps", "tokens")
+            free = self.meter.free_seconds_left if compiles else 0.0
         served = Served(self.job, candidate, self.meter.flop, free)
         try:
             return served.score(lambda share: self.spectator(Progress("scoring", share, self.loss)))
         finally:
             self.device_memory = max(self.device_memory, served.memory)
             self.own_device_memory = served.own_memory
+            self.first_answer = served.first_answer
 
     def show(self) -> None:
         """Tell the spectator how training goes."""
@@ -327,11 +336,12 @@ class _Referee:
             flop=self.meter.flop,
             spent=round(self.meter.spent, 3),
             free_seconds=round(self.meter.free_seconds, 3),
+            first_answer=round(self.first_answer, 3),
             training_seconds=round(self.meter.training_seconds, 3),
             scoring_seconds=round(_finite(now - self.scoring_began) or 0.0, 3),
             seconds=round(now - self.began, 3),
             cpu_seconds=round(usage.cpu, 2),
-            memory_gb=round((self.device_memory or usage.peak_memory) / 1e9, 3),
+            memory_gb=round((usage.peak_memory if self.job.track.device == "cpu" else self.device_memory) / 1e9, 3),
             referee_memory_gb=round(self.own_device_memory / 1e9, 3),
             isolation=self.job.isolation,
             luck=self.luck,

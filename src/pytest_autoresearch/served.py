@@ -27,7 +27,8 @@ or on a GPU, which nobody else uses meanwhile, of wall clock."""
 
 
 class Served:
-    """The model of a candidate that has trained. `flop`: counted so far; `free_seconds`: left for compilation."""
+    """The model of a candidate that has trained. `flop`: counted so far; `free_seconds`: for the first answer to
+    compile in."""
 
     def __init__(self, job: "Job", candidate: Candidate, flop: int, free_seconds: float) -> None:
         self._job, self._candidate, self._free_seconds = job, candidate, free_seconds
@@ -114,15 +115,18 @@ class Served:
 
     def _check_answers(self) -> None:
         """All answers are alike, so that none takes many more seconds, or flop, than another. Failed."""
-        counted = self._job.track.budget.unit == "flop" and not self._on_device
-        free = 0.0 if counted else self._free_seconds  # for the first one, which may have to compile
         usual, usual_flop = median(self._seconds), median(self._flops)
         for number, (seconds, flop) in enumerate(zip(self._seconds, self._flops, strict=True)):
-            if seconds > ANSWER_SECONDS + 4 * usual + free * (number == 0):
+            if seconds > ANSWER_SECONDS + 4 * usual + self._free_seconds * (number == 0):
                 what = "seconds" if self._on_device else "CPU seconds"
                 raise _too_much(f"{seconds:.1f} {what}", f"{usual:.2g}")
             if not 0 <= flop <= 1.5 * usual_flop:
                 raise _too_much(f"{flop:.3g} flop", f"{usual_flop:.3g}")
+
+    @property
+    def first_answer(self) -> float:
+        """Seconds that the first answer took longer than the usual one."""
+        return max(0.0, self._seconds[0] - median(self._seconds)) if self._seconds else 0.0
 
     def _scored_by_itself(self, progress: Callable[[float], None]) -> float:
         """val_bpb as the candidate's process says it: it gets rows and targets, and our code computes it there."""

@@ -226,6 +226,7 @@ class Session:
                 seconds=_mean([record.seconds] * runs, [result.seconds for result in results]),
                 cpu_seconds=_mean([record.cpu_seconds] * runs, [result.cpu_seconds for result in results]),
                 free_seconds=_mean([record.free_seconds] * runs, [result.free_seconds for result in results]),
+                first_answer=max([record.first_answer, *(result.first_answer for result in results)]),
                 isolation=results[-1].isolation,
                 recorded_at=now(),
             )
@@ -335,6 +336,7 @@ class Session:
             seconds=sum(result.seconds for result in results),
             cpu_seconds=sum(result.cpu_seconds for result in results),
             free_seconds=sum(result.free_seconds for result in results),
+            first_answer=max((result.first_answer for result in results), default=0.0),
             isolation=results[-1].isolation if results else "",
             memory_gb=memory,
             memory_growth=memory / record.memory_gb - 1 if memory and record.memory_gb else None,
@@ -463,6 +465,7 @@ class Session:
             seconds=verdict.seconds / verdict.runs,
             cpu_seconds=verdict.cpu_seconds / verdict.runs,
             free_seconds=verdict.free_seconds / verdict.runs,
+            first_answer=verdict.first_answer,
             isolation=verdict.isolation,
             recorded_at=verdict.finished_at,
         )

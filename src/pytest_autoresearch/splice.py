@@ -281,9 +281,17 @@ def unreachable_overrides(program: str, overlay: str) -> list[str]:
 
 
 def unmatched_names(baseline: str, overlay: str) -> list[str]:
-    """The names that an overlay binds, where the baseline has not one of them: made for another one. Else nothing."""
+    """The names that an overlay binds, where the baseline knows not one of them: made for another one. Else nothing."""
     changes = [change for change in _changes(pieces_of(overlay)) if not change.is_import]
-    if any(change.names.acts for change in changes):
-        return []
     bound = sorted({name for change in changes for name in change.names.binds})
-    return [] if _bound_by(pieces_of(baseline)).keys() & bound else bound
+    if any(change.names.acts or _may_act(change.node) for change in changes):
+        return []
+    known = (piece.names.binds | piece.names.reads | piece.names.later for piece in pieces_of(baseline))
+    return [] if any(names.intersection(bound) for names in known) else bound
+
+
+def _may_act(node: ast.AST) -> bool:
+    """Whether a binding may do something besides: `_ = setattr(…)`, a decorator."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return bool(node.decorator_list)
+    return any(isinstance(part, ast.Call) for part in ast.walk(node))

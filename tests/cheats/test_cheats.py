@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 import sysconfig
 import threading
 import time
@@ -27,11 +28,15 @@ from conftest import TinyProject, write
 from torch import nn
 
 from pytest_autoresearch import judge, referee, served, terminal  # noqa: F401  the last is here to load but once
+from pytest_autoresearch.experiment import sha256
 from pytest_autoresearch.ledger import Ledger, Verdict
+from pytest_autoresearch.project import Options, Project
 from pytest_autoresearch.sandbox import find_sandbox
+from pytest_autoresearch.session import Session
+from pytest_autoresearch.track import digest
 
 FAMILIES = {"targets", "evaluation state", "clock", "data", "harness", "memory across runs", "seeds", "logits"}
-NEEDS = {"sandbox", "a second run", "two seeds", "weights"}
+NEEDS = {"sandbox", "a second run", "two seeds", "weights", "a limit on memory", "an accomplice"}
 HONEST_SEEDS = 2
 QUICK = ("-p", "no:hypothesispytest", "-p", "no:xdist")  # pytester forgets what a run imported, so import little
 BASELINE = '''"""A bigram model."""
@@ -175,7 +180,9 @@ def project(project: TinyProject, recorded: Path) -> TinyProject:
 
 
 @pytest.fixture
-def run(project: TinyProject, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Cheat, str], Verdict]:
+def run(
+    project: TinyProject, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Cheat, str], Verdict]]:
     """Run one cheat on the tiny project; its verdict, after a look at all that it must not have touched."""
 
     def run(cheat: Cheat, sandbox: str) -> Verdict:
@@ -186,28 +193,36 @@ def run(project: TinyProject, cache: Path, monkeypatch: pytest.MonkeyPatch) -> C
             numbers = nn.utils.parameters_to_vector(model.parameters()).detach().numpy().astype(kind)
             text = text.replace('WEIGHTS = ""', f'WEIGHTS = "{b64encode(numbers.tobytes()).decode()}"')
             helper = serving(model)
+        judged = cheat.name
+        if "an accomplice" in cheat.needs:
+            text, judged = with_accomplice(project.path, cheat, text)
+        if "a limit on memory" in cheat.needs:
+            project.track("alpha = 0.05", "alpha = 0.05\nmax_memory_growth = 0.5")
         write(project.path / f"experiments/{cheat.name}.py", text)
         seeds = HONEST_SEEDS if "two seeds" in cheat.needs else 1
         options = ["-k", cheat.name, "--ar-track", cheat.track, "--ar-sandbox", sandbox, "--ar-seeds", str(seeds)]
         before, ledger = everything(project.path, cache, cheat.name), (project.path / "results.tsv").read_text()
         with helper:
-            for _ in range(2 if "a second run" in cheat.needs else 1):
-                project.run(*QUICK, *options, "--ar-rerun", "--ar-no-promote")
+            if "an accomplice" not in cheat.needs:  # whose recorded verdict is what matters
+                options.append("--ar-rerun")
+            for _ in range(2 if cheat.needs & {"a second run", "an accomplice"} else 1):
+                result = project.run(*QUICK, *options, "--ar-no-promote")
+                assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         assert everything(project.path, cache, cheat.name) == before
         assert (project.path / "results.tsv").read_text().startswith(ledger)
         assert processes_of(project.path) == []
-        return Ledger(project.path).verdicts(cheat.track, cheat.name)[-1]
+        return Ledger(project.path).verdicts(cheat.track, judged)[-1]
 
-    return run
+    yield run
+    subprocess.run(["rm", "-rf", project.path / "results"])  # some leave folders too deep for pytest to remove
 
 
 def everything(project: Path, cache: Path, own: str) -> dict[str, str]:
     """What no experiment may change: baseline, evidence of others, cache, installed packages."""
-    files = [path for top in (project / "baseline", project / "results", cache / "data") for path in top.rglob("*")]
+    evidence = (path for path in project.glob("results/*/*") if not path.name.startswith(f"{own}-"))  # its own is deep
+    files = [path for top in (project / "baseline", cache / "data", *evidence) for path in top.rglob("*")]
     found = {
-        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "a folder"
-        for path in files
-        if f"/{own}-" not in str(path) and "/.locks" not in str(path)
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "a folder" for path in files
     }
     packages = Path(sysconfig.get_path("purelib"))
     for folder in (packages, packages / "torch", packages / "torch/__pycache__", Path(referee.__file__).parent):
@@ -232,6 +247,31 @@ def processes_of(folder: Path) -> list[str]:
 
 
 # -- what some cheats have at hand --
+
+
+def with_accomplice(project: Path, cheat: Cheat, text: str) -> tuple[str, str]:
+    """The cheat with the facts of a second experiment in it, whose evidence belongs among the first one's files.
+
+    Returns it with the second one's name, and leaves that there.
+    """
+    second = '"""Hardly learns."""\nfrom baseline import *\n\nLEARNING_RATE = 1e-6\n'
+    options = Options(cheat.track, None, HONEST_SEEDS - 1, False, False, False, False, "bwrap")
+    session = Session(Project(project, project / "experiments", project / "baseline"), options)
+    path = write(project / "experiments/second.py", second)
+    experiment = session.read(path)
+    facts = {
+        "track": session.track.name,
+        "key": session.key(experiment, session.program(experiment)),
+        "platform": digest(session.fingerprint),
+        "experiment_sha": experiment.sha,
+        "baseline_sha": sha256(session.baseline_source),
+    }
+    path.unlink()
+    text = text.replace("FACTS = {}", f"FACTS = {facts}")
+    path = write(project / f"experiments/{cheat.name}.py", text)
+    name = f"{cheat.name}-{session.program(session.read(path)).sha[:7]}/seed-0/files/second"
+    write(project / f"experiments/{name}.py", second)
+    return text, name
 
 
 def trained_for_long(cache: Path) -> nn.Module:
@@ -327,6 +367,7 @@ def test_the_catalogue_is_complete() -> None:
             "gains nothing",
             "diverged",
             "crashed",
+            "discarded",
             "kept",
         }, cheat
         assert cheat.caught_by, cheat
