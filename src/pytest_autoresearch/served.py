@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pytest_autoresearch import scoring
+from pytest_autoresearch import BadInput, scoring
 from pytest_autoresearch.failures import Failed, crash, is_count, printable
-from pytest_autoresearch.ipc import DeviceMemory, NoRoom, Route
+from pytest_autoresearch.ipc import DeviceMemory, NoRoom, Refused, Route
 from pytest_autoresearch.process import Candidate
 from pytest_autoresearch.scoring import Exchange
 from pytest_autoresearch.verdict import Outcome
@@ -63,6 +63,8 @@ class Served:
             where = track.folder / "track.toml"
             reason = f"no room on the device to score; lower evaluation.batch_size ({track.batch_size}) in {where}"
             raise Failed(Outcome.OUT_OF_MEMORY, reason) from None
+        except Refused as refused:  # though it did when it was asked: nobody's program is to blame
+            raise BadInput(f"the device's memory cannot be shared: {refused}") from None
         finally:
             torch.set_num_threads(own_threads)
         self._check_answers()
