@@ -83,3 +83,13 @@ def constants(source: str) -> dict[str, str]:
     """Top-level UPPERCASE names and what they are set to, as text."""
     assigned = (node for node in ast.parse(source).body if isinstance(node, ast.Assign))
     return {n.targets[0].id: ast.unparse(n.value) for n in assigned if isinstance(n.targets[0], ast.Name)}
+
+
+def test_the_readme_has_the_same_table() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| memory | depth | sequence | vocabulary | tokens a step | evaluation tokens |") + 2
+    for line, size in zip(lines[start : start + len(LADDER)], LADDER, strict=True):
+        memory, *numbers = (cell.strip().replace(",", "") for cell in line.strip("|").split("|"))
+        assert memory.startswith(f"{size.least_memory / GB:.0f} GB" if size.least_memory else "less")
+        said = [size.depth, size.sequence_length, size.vocab_size, size.total_batch, size.eval_tokens]
+        assert numbers == [str(number) for number in said]

@@ -82,6 +82,7 @@ class Driver:
         "cuDevicePrimaryCtxRetain": (c_void_p, c_int),
         "cuDevicePrimaryCtxRelease_v2": (c_int,),
         "cuCtxSetCurrent": (c_void_p,),
+        "cuCtxSynchronize": (),
         "cuMemGetAllocationGranularity": (c_void_p, c_void_p, c_int),
         "cuMemCreate": (c_void_p, c_size_t, c_void_p, c_uint64),
         "cuMemRelease": (c_uint64,),
@@ -158,6 +159,7 @@ class DeviceMemory:
     def fill(self, word: int, words: int) -> None:
         """Put a 32-bit word in front, `words` times."""
         self._driver("cuMemsetD32_v2", self._address, word, words)
+        self._driver("cuCtxSynchronize")  # the device need not have done it yet
 
     def read(self, size: int) -> bytes:
         """The first bytes of it."""

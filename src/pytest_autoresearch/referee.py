@@ -150,7 +150,7 @@ def release_device(job: Job) -> None:
 def rehearse(
     job: Job, watchdog: Watchdog, spectator: Callable[[Progress], None] = lambda progress: None
 ) -> Path | None:
-    """Have a program compile what it compiles, on rows of random tokens: whatever it keeps, it has learned nothing.
+    """Have a program compile what it compiles, on rows of random tokens: whatever it keeps, it has seen no text.
 
     Returns the folder of compiled code, or None where it came to nothing: then the run itself will say why.
     """
