@@ -8,7 +8,8 @@
 # PYTHON names the interpreter; what is installed nowhere is found in src/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PYTHON=${PYTHON:-python3}
+PYTHON=$(command -v "${PYTHON:-python3}")
+[[ $PYTHON == /* ]] || PYTHON=$PWD/$PYTHON
 PROJECT=${PROJECT:-${TMPDIR:-/tmp}/autoresearch-gpu}
 export PYTHONPATH=$PWD/src${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 AUTORESEARCH_CACHE=$PROJECT/cache COLUMNS=160
 plugin=()
