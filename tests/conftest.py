@@ -1,6 +1,7 @@
 """A project small enough to train in a test: a bigram model on generated text, a few steps a run."""
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +119,26 @@ def project(pytester: pytest.Pytester, cache: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("COLUMNS", "160")
     return TinyProject(pytester)
+
+
+@pytest.fixture(scope="session")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test that wants a record leaves it for the others."""
+    return tmp_path_factory.mktemp("record") / "baseline.json"
+
+
+@pytest.fixture
+def recorded(project: TinyProject, record: Path) -> TinyProject:
+    """The project with its baseline recorded: two runs less where they are not what a test is about."""
+    if not record.exists():
+        project.experiment("untrained", "torch.manual_seed(0)")  # ruled out, but only once there is a baseline
+        project.run("-p", "no:xdist")
+        shutil.copy(project.path / "baseline/cpu/baseline.json", record)
+        shutil.rmtree(project.path / "results")
+        for name in ("results.tsv", "experiments/untrained.py"):
+            (project.path / name).unlink()
+    shutil.copy(record, project.path / "baseline/cpu/baseline.json")
+    return project
 
 
 @pytest.fixture

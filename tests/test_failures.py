@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import TinyProject, write
 
+pytestmark = pytest.mark.usefixtures("recorded")
+
+
 Outcomes = Callable[[pytest.RunResult], dict[str, str]]
 
 LOOP = """
@@ -72,6 +75,7 @@ BROKEN = {
 
 
 def test_each_broken_experiment_is_one_line_and_the_session_goes_on(project: TinyProject, outcomes: Outcomes) -> None:
+    (project.path / "baseline/cpu/baseline.json").unlink()
     for name, (source, _, _) in BROKEN.items():
         write(project.path / f"experiments/{name}.py", source)
     (project.path / "experiments/latin1.py").write_bytes(b'"""caf\xe9"""\n')
@@ -96,12 +100,12 @@ def test_each_broken_experiment_is_one_line_and_the_session_goes_on(project: Tin
 
 def test_an_endless_loop_is_timed_out_by_pytest_timeout(project: TinyProject, outcomes: Outcomes) -> None:
     project.run("--ar-seeds", "1")
-    project.track('limit = "60 s"', 'limit = "12 s"')
+    project.track('limit = "60 s"', 'limit = "8 s"')
     write(project.path / "experiments/endless.py", program("while True: pass"))
     write(project.path / "experiments/serves_never.py", program(result="lambda t: time.sleep(99)"))
     result = project.pytester.runpytest_subprocess("experiments", "--ar-seeds", "1", "-v")  # where threads are few
-    assert "TIMED OUT still training (0% of the budget) after 12 s" in outcomes(result)["endless"]
-    assert "TIMED OUT still scoring after 12 s" in outcomes(result)["serves_never"]
+    assert "TIMED OUT still training (0% of the budget) after 8 s" in outcomes(result)["endless"]
+    assert "TIMED OUT still scoring after 8 s" in outcomes(result)["serves_never"]
     assert processes_of(project.path) == []
 
 

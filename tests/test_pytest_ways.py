@@ -9,6 +9,9 @@ from collections.abc import Callable
 import pytest
 from conftest import TinyProject, write
 
+pytestmark = pytest.mark.usefixtures("recorded")
+
+
 Outcomes = Callable[[pytest.RunResult], dict[str, str]]
 
 

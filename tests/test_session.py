@@ -13,6 +13,9 @@ from conftest import BASELINE, TinyProject
 
 from pytest_autoresearch.cli import main as autoresearch
 
+pytestmark = pytest.mark.usefixtures("recorded")
+
+
 Outcomes = Callable[[pytest.RunResult], dict[str, str]]
 
 FASTER = "LEARNING_RATE = LEARNING_RATE * 10"
@@ -25,6 +28,7 @@ def test_a_night_of_two_sessions(
     project: TinyProject, outcomes: Outcomes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The best of the first session is promoted; what it outran stacks on it in the second, or does not."""
+    (project.path / "baseline/cpu/baseline.json").unlink()
     project.experiment("faster", FASTER)
     project.experiment("fastest", FASTEST, "A high rate\tfrom the start")
     project.experiment("slower", SLOWER)
@@ -134,6 +138,7 @@ def test_a_changed_setting_judges_anew_and_another_one_comes_back(project: TinyP
 
 
 def test_the_baseline_is_recorded_anew_when_asked(project: TinyProject) -> None:
+    (project.path / "baseline/cpu/baseline.json").unlink()
     project.experiment("slower", SLOWER)
     project.run("--ar-seeds", "1")
     before = {path: when for path, when in project.seeds_trained().items() if "baseline" in path}

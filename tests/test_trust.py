@@ -20,6 +20,9 @@ from pytest_autoresearch.experiment import code_lines, own_luck
 from pytest_autoresearch.flop import counting
 from pytest_autoresearch.sandbox import Sandbox, find_sandbox
 
+pytestmark = pytest.mark.usefixtures("recorded")
+
+
 Outcomes = Callable[[pytest.RunResult], dict[str, str]]
 
 needs_sandbox = pytest.mark.skipif(find_sandbox("auto", [])[0] is None, reason="bubblewrap does not work here")

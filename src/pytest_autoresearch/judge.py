@@ -71,7 +71,7 @@ class Judge:
 
     def run(self, name: str, source: str, seed: int, record: Record | None = None) -> "Result":
         """Train a program with one seed, within limits from the baseline's `record`; the evidence goes by its name."""
-        from pytest_autoresearch import referee
+        from pytest_autoresearch.referee import Job, run
 
         folder = self.ledger.evidence(self.track.name, name, sha256(source)) / f"seed-{seed}"
         track, budget, cpu_limit, first_answer = self.track, self.track.budget, None, None
@@ -81,15 +81,15 @@ class Judge:
             startup = min(budget.startup, FACTOR * record.free_seconds + SLACK)
             track = replace(track, budget=replace(budget, startup=startup))
             first_answer = FACTOR * record.first_answer + SLACK
-        job = referee.Job(track, self.data, source, seed, folder, self.sandbox, cpu_limit, first_answer, self.route)
+        job = Job(track, self.data, source, seed, folder, self.sandbox, cpu_limit, first_answer, self.route)
         with self._device():
             job = replace(job, compiled=self._rehearsed(name, job))
             with self.spectators.watch(f"{name} seed {seed + 1}/{self.track.seeds}") as spectator:
-                return referee.run(job, self.watchdog, spectator)
+                return run(job, self.watchdog, spectator)
 
     def _rehearsed(self, name: str, job: "Job") -> Path | None:
         """The program's compiled code, from a rehearsal now or earlier; None where it compiles nothing, or fails to."""
-        from pytest_autoresearch import referee
+        from pytest_autoresearch.referee import rehearse
 
         sha = sha256(job.source)
         if not self.compiled or "compile" not in job.source or sha in self.not_compiled:
@@ -99,7 +99,7 @@ class Judge:
         start = self.compiled.find(self.compiled.baseline_sha)
         rehearsal = replace(job, track=self.track, folder=job.folder.with_name("rehearsal"), compiled=start)
         with self.spectators.watch(f"{name} compiles") as spectator:
-            made = referee.rehearse(rehearsal, self.watchdog, spectator)
+            made = rehearse(rehearsal, self.watchdog, spectator)
         kept = None
         if made:
             with suppress(OSError):  # no room, or more than anyone compiles

@@ -214,7 +214,7 @@ class Candidate:
         self._selector.close()
         self._channel.close()
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=5)
         with suppress(OSError):  # the watcher itself may have been killed
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
