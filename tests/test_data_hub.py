@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import rustbpe
-from conftest import TinyProject
+from conftest import TRACK, TinyProject
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -567,32 +567,13 @@ from pytest_autoresearch.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
-TRACK = """
-description = "text from a hub"
-device = "cpu"
-[data]
-corpus = "hf:a/b"
-vocab_size = 300
-sequence_length = 16
-eval_tokens = 512
-[budget]
-train = "12 steps"
-startup = "60 s"
-limit = "60 s"
-[evaluation]
-batch_size = 16
-[verdict]
-seeds = 2
-alpha = 0.05
-"""
-
 
 @pytest.fixture
 def start(tmp_path, hub):
     """Start `autoresearch …` in a project whose track reads hf:a/b; none outlives the test."""
     project, children = tmp_path / "project", []
     (project / "baseline/cpu").mkdir(parents=True)
-    (project / "baseline/cpu/track.toml").write_text(TRACK)
+    (project / "baseline/cpu/track.toml").write_text(TRACK.replace('corpus = "text"', 'corpus = "hf:a/b"'))
     (project / "baseline/cpu/train.py").write_text("def train(run):\n    pass\n")
     (project / "experiments").mkdir()
     (project / "pytest.ini").write_text("[pytest]\n")
