@@ -9,6 +9,7 @@ it stands the share of the 989 TFLOP/s that NVIDIA's data sheet says of an H100 
 """
 
 import argparse
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,9 @@ def main() -> None:
     torch.manual_seed(0)
     served = program["train"](run)
     model = next(value for value in (served, getattr(served, "_orig_mod", None)) if isinstance(value, nn.Module))
+    # Of the device; on a CPU of the whole process, in kilobytes as Linux counts.
+    resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else resident
     tokens = run.tokens * (options.steps - WARM_UP) / options.steps
     rate, flop = tokens / run.seconds, flop_per_token(model, program, track.sequence_length)
     ceiling = matmul_rate(device)
@@ -51,7 +55,8 @@ def main() -> None:
     print(f"MFU {rate * flop / ceiling:.1%} of the {ceiling / 1e12:,.2f} TFLOP/s of one large product")
     if device.type == "cuda":
         print(f"MFU {rate * flop / DATA_SHEET:.1%} of the {DATA_SHEET / 1e12:.0f} TFLOP/s of the data sheet")
-        print(f"peak memory in training {torch.cuda.max_memory_allocated() / 1e9:.1f} GB")
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    print(f"peak memory in training {peak / 1e9:.2f} GB, {peak / weights:,.0f} times the weights")
     seconds = per_call(lambda: serve(served, track.batch_size, run), device)
     scored = track.batch_size * track.sequence_length / seconds
     print(f"served {scored:,.0f} tokens/s: {track.eval_tokens / scored:.1f} s for {track.eval_tokens:,}, loss left out")
