@@ -53,7 +53,12 @@ def test_no_candidate_outlives_pytest(
 
 def start(folder: Path, options: list[str]) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "pytest", "experiments", "--ar-seeds", "1", "-p", "no:cacheprovider", *options]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # as a shell has it for jobs in the background
+    try:
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+        return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=environment)
+    finally:
+        signal.signal(signal.SIGINT, ignored)
 
 
 def await_step(folder: Path) -> None:
