@@ -298,7 +298,7 @@ def test_a_kill_at_any_time_loses_nothing(judged: Judged, folder: Path) -> None:
     duration = time.monotonic() - began
     draw = random.Random(0)
     kills = 0
-    while kills < 200:
+    while kills < 60:
         judged.copy(folder)
         for _ in range(3):
             child = start(lambda: judged.session(folder))
