@@ -22,13 +22,11 @@ project() { # a copy of this project whose text is on this machine
     mkdir -p "$PROJECT/text"
     cp -r baseline experiments "$PROJECT"
     echo '[pytest]' >"$PROJECT/pytest.ini"
-    # shellcheck disable=SC2016
     "$PYTHON" - "$PROJECT" <<'PYTHON'
-import pathlib, re, sys, sysconfig
+import json, pathlib, re, sys, sysconfig
 root = pathlib.Path(sys.argv[1])
 found = 0
 with open(root / "text/python.jsonl", "w") as out:
-    import json
     for folder in dict.fromkeys(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")):
         for path in sorted(pathlib.Path(folder).rglob("*.py")):
             try:

@@ -16,10 +16,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_autoresearch.sandbox import Sandbox
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a candidate has no use for the first
     from torch import Tensor
+
+    from pytest_autoresearch.sandbox import Sandbox
 
 
 class Route(StrEnum):
@@ -180,7 +180,7 @@ class DeviceMemory:
         return torch.as_tensor(self, device="cuda")
 
 
-def fault(sandbox: Sandbox | None) -> str:
+def fault(sandbox: "Sandbox | None") -> str:
     """Why a candidate could not write into this process's memory on the GPU, or nothing: another process tries."""
     try:
         memory = DeviceMemory(TRIED)

@@ -109,7 +109,7 @@ def _sealed_copy(path: Path) -> "IO[bytes] | None":
             shutil.copyfileobj(file, copy, 1 << 20)
         copy.flush()
         fcntl.fcntl(copy, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-    except (ImportError, AttributeError, OSError):
+    except (ImportError, AttributeError, OSError, LookupError, ValueError):
         return None
     return copy
 
