@@ -14,7 +14,7 @@ PROJECT=${PROJECT:-${TMPDIR:-/tmp}/autoresearch-gpu}
 export PYTHONPATH=$PWD/src${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 AUTORESEARCH_CACHE=$PROJECT/cache COLUMNS=160
 plugin=()
 "$PYTHON" -c 'import importlib.metadata as m; m.version("pytest-autoresearch")' 2>/dev/null ||
-    plugin=(-p pytest_autoresearch.plugin) # not installed, so pytest does not find it by itself
+    plugin=(-p pytest_autoresearch.plugin.hooks) # not installed, so pytest does not find it by itself
 export PYTEST_ADDOPTS="${plugin[*]} -p no:cacheprovider"
 
 project() { # a copy of this project whose text is on this machine

@@ -20,10 +20,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from pytest_autoresearch.candidate.batches import feed
 from pytest_autoresearch.data.corpus import open_corpus
 from pytest_autoresearch.data.packing import pack
 from pytest_autoresearch.data.tokenizer import Tokenizer, train_tokenizer
-from pytest_autoresearch.feed import feed
 
 VOCAB_SIZE = 8192
 BATCH_TOKENS = 2**17

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from pytest_autoresearch.sandbox import find_sandbox
+from pytest_autoresearch.referee.sandbox import find_sandbox
 
-COMMAND = [sys.executable, "-P", "-c", "import pytest_autoresearch.candidate"]
+COMMAND = [sys.executable, "-P", "-c", "import pytest_autoresearch.candidate.__main__"]
 
 
 def seconds(command: list[str], folder: Path) -> float:

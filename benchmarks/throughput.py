@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_autoresearch.splice import splice
-from pytest_autoresearch.track import read_track
+from pytest_autoresearch.core.track import read_track
+from pytest_autoresearch.programs.splice import splice
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA_SHEET = 989e12

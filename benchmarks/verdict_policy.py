@@ -22,7 +22,8 @@ from statistics import fmean
 import numpy as np
 from tabulate import tabulate
 
-from pytest_autoresearch.verdict import FUTILITY, Outcome, decide
+from pytest_autoresearch.core.records import Outcome
+from pytest_autoresearch.judging.verdict import FUTILITY, decide
 
 EXPERIMENTS = 60
 Train = Callable[[int], float]
@@ -60,7 +61,7 @@ def delta_and_confirm(least: float, again: float) -> Callable[[list[float], Trai
 def ours(
     alpha: float, noise: float | None, futility: float
 ) -> Callable[[list[float], Train], tuple[bool, list[float]]]:
-    """`pytest_autoresearch.verdict.decide`, the one that experiments are judged by."""
+    """`pytest_autoresearch.judging.verdict.decide`, the one that experiments are judged by."""
 
     def judge(record: list[float], train: Train) -> tuple[bool, list[float]]:
         scores: list[float] = []

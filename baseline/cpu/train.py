@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pytest_autoresearch.run import Run
+from pytest_autoresearch import Run
 
 # Model
 DEPTH = 1  # what a second block adds at this budget, it loses in steps: see experiments/deeper.py

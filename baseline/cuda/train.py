@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from pytest_autoresearch.run import Run
+from pytest_autoresearch import Run
 
 # Model: one dial, DEPTH
 DEPTH = 9  # blocks; mar8: 8 and 10 of the same width are worse by 0.002

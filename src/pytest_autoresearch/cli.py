@@ -5,14 +5,14 @@ import os
 import sys
 from pathlib import Path
 
-from pytest_autoresearch import BadInput
+from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.track import read_track, track_names
 from pytest_autoresearch.data.corpus import open_corpus
 from pytest_autoresearch.data.prepare import progress_bar
-from pytest_autoresearch.experiment import unified_diff
-from pytest_autoresearch.project import Options, Project, find_project
-from pytest_autoresearch.session import Session
-from pytest_autoresearch.sizing import GB, find_card, write_track
-from pytest_autoresearch.track import read_track, track_names
+from pytest_autoresearch.judging.project import Options, Project, find_project
+from pytest_autoresearch.judging.session import Session
+from pytest_autoresearch.judging.track_presets import GB, find_card, write_track
+from pytest_autoresearch.programs.experiment import unified_diff
 
 TEMPLATE = '''"""{title}: one line that says what changes and why it should help."""
 
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
                 baseline, path = session.baseline_source, str(session.baseline.path)
                 patch = options.command == "diff"
                 sys.stdout.write(unified_diff(baseline, program, path, experiment.name) if patch else program)
-    except BadInput as error:
+    except UsageError as error:
         print(f"autoresearch: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, `head` for example, has seen enough
@@ -106,19 +106,19 @@ def new(project: Project, name: str) -> Path:
         with path.open("x", encoding="utf-8") as file:
             file.write(TEMPLATE.format(title=title))
     except FileExistsError:
-        raise BadInput(f"{path}: is there already; choose another name") from None
+        raise UsageError(f"{path}: is there already; choose another name") from None
     except OSError as error:
-        raise BadInput(f"{path}: cannot be written: {error.strerror}") from None
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
     return path
 
 
 def find(project: Project, name: str) -> Path:
-    """The file of an experiment. BadInput names those that there are."""
+    """The file of an experiment. UsageError names those that there are."""
     path = experiment_path(project, name)
     if not path.is_file():
         files = (file.relative_to(project.experiments) for file in sorted(project.experiments.rglob("[!_]*.py")))
         known = ", ".join(file.with_suffix("").as_posix() for file in files)
-        raise BadInput(f"{path}: no such experiment; there is: {known or 'none'}")
+        raise UsageError(f"{path}: no such experiment; there is: {known or 'none'}")
     return path
 
 
@@ -129,7 +129,7 @@ def experiment_path(project: Project, name: str) -> Path:
         return given
     path = project.experiments / (name.removesuffix(".py") + ".py")
     if project.experiments not in Path(os.path.abspath(path)).parents or path.name[0] == "_" or path.stem == "conftest":
-        raise BadInput(f"{path}: not a name of an experiment; it must lie in {project.experiments}")
+        raise UsageError(f"{path}: not a name of an experiment; it must lie in {project.experiments}")
     return path
 
 

@@ -9,7 +9,7 @@ import time
 
 from baseline import *
 
-from pytest_autoresearch.run import luck
+from pytest_autoresearch.candidate.run import luck
 
 TRACK = "seconds"
 

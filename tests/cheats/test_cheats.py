@@ -24,16 +24,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TinyProject, write
+from tiny_project import TinyProject, write
 from torch import nn
 
-from pytest_autoresearch import judge, referee, served, terminal  # noqa: F401  the last is here to load but once
-from pytest_autoresearch.experiment import sha256
-from pytest_autoresearch.ledger import Ledger, Verdict
-from pytest_autoresearch.project import Options, Project
-from pytest_autoresearch.sandbox import find_sandbox
-from pytest_autoresearch.session import Session
-from pytest_autoresearch.track import digest
+from pytest_autoresearch.judging import judge
+from pytest_autoresearch.plugin import terminal  # noqa: F401  here to load but once
+from pytest_autoresearch.referee import local as referee
+from pytest_autoresearch.referee import model_client as served
+from pytest_autoresearch.programs.experiment import sha256
+from pytest_autoresearch.judging.ledger import Ledger, Verdict
+from pytest_autoresearch.judging.project import Options, Project
+from pytest_autoresearch.referee.sandbox import find_sandbox
+from pytest_autoresearch.judging.session import Session
+from pytest_autoresearch.core.track import digest
 
 FAMILIES = {"targets", "evaluation state", "clock", "data", "harness", "memory across runs", "seeds", "logits"}
 NEEDS = {"sandbox", "a second run", "two seeds", "weights", "a limit on memory", "an accomplice"}

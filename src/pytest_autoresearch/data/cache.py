@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pytest_autoresearch.files import write_atomically
+from pytest_autoresearch.core.files import write_atomically
 
 Progress = Callable[[str, float], None]
 """Called with a stage's name and how much of it is done, 0 to 1. A message is a stage that is done at once."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pytest_autoresearch import BadInput
+from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.data.cache import Digests, Progress, silent
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Corpus:
                     yield Document(text, suffix in _TEXT, position, None if group is None else (path, group))
             except UnicodeDecodeError as error:
                 if self.name != "stdlib":  # whose few files in other encodings no user could repair
-                    raise BadInput(f"{path}: not UTF-8 at byte {error.start}; text must be UTF-8") from None
+                    raise UsageError(f"{path}: not UTF-8 at byte {error.start}; text must be UTF-8") from None
             before += size
 
 
@@ -118,7 +118,7 @@ def open_corpus(name: str, root: Path, *, shards: int | None = None, progress: P
     "stdlib" is the running Python's standard library without its tests; "climbmix" and "hf:<dataset>[/folder]" lie on
     the hub (see `hub.open_hub_corpus`, which `shards` is for) and are fetched where the cache lacks them; any other
     name is a path, absolute or relative to `root`: a file, or a folder searched for files (hidden ones left out) of
-    .parquet (a string column `text`), .jsonl (objects with a string `text`), .txt, .md, .py. BadInput says what is
+    .parquet (a string column `text`), .jsonl (objects with a string `text`), .txt, .md, .py. UsageError says what is
     wrong with it.
     """
     if _lies_on_the_hub(name):
@@ -126,23 +126,23 @@ def open_corpus(name: str, root: Path, *, shards: int | None = None, progress: P
 
         return open_hub_corpus(name, shards, progress)
     if shards is not None:
-        raise BadInput(f"--shards {shards}: corpus '{name}' has no shards; only 'climbmix' and 'hf:<dataset>' have")
+        raise UsageError(f"--shards {shards}: corpus '{name}' has no shards; only 'climbmix' and 'hf:<dataset>' have")
     if name == "stdlib":
         folder = Path(sysconfig.get_path("stdlib"))
         files = _files_under(folder, {".py"}, lambda part: part in _NOT_STDLIB)
     else:
         folder = root / Path(os.path.expanduser(name))
         if not folder.exists():
-            raise BadInput(
+            raise UsageError(
                 f"{folder}: no such file or folder; corpus must be 'stdlib', 'climbmix', 'hf:<dataset>' or a path"
             )
         if folder.is_file():
             if folder.suffix.lower() not in _READERS:
-                raise BadInput(f"{folder}: cannot read '{folder.suffix}' files; allowed: {', '.join(_READERS)}")
+                raise UsageError(f"{folder}: cannot read '{folder.suffix}' files; allowed: {', '.join(_READERS)}")
             return Corpus(name, folder.parent, (folder,))
         files = _files_under(folder, set(_READERS), lambda part: part.startswith("."))
     if not files:
-        raise BadInput(f"{folder}: no file of text in this folder; allowed: {', '.join(_READERS)}")
+        raise UsageError(f"{folder}: no file of text in this folder; allowed: {', '.join(_READERS)}")
     return Corpus(name, folder, files)
 
 
@@ -187,7 +187,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _read_text(path: Path) -> Iterator[_Text]:
@@ -207,7 +207,7 @@ def _read_jsonl(path: Path) -> Iterator[_Text]:
                 text = json.loads(line)["text"]
                 text.encode()  # half a surrogate pair is valid JSON but no text
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                raise BadInput(f'{path}: line {number}: must be an object with a string "text"') from None
+                raise UsageError(f'{path}: line {number}: must be an object with a string "text"') from None
             yield text, done / size, None
 
 
@@ -223,7 +223,7 @@ def _read_parquet(path: Path) -> Iterator[_Text]:
 
 @contextmanager
 def open_parquet(path: Path) -> "Iterator[pyarrow.parquet.ParquetFile]":
-    """A parquet file with a string column `text`. BadInput when it has none or, in the block, cannot be read."""
+    """A parquet file with a string column `text`. UsageError when it has none or, in the block, cannot be read."""
     import pyarrow
     from pyarrow import parquet
 
@@ -231,12 +231,12 @@ def open_parquet(path: Path) -> "Iterator[pyarrow.parquet.ParquetFile]":
         with _reading(path), parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
             kinds = {field.name: field.type for field in file.schema_arrow}
             if "text" not in kinds:
-                raise BadInput(f"{path}: must have a column 'text'; found: {', '.join(kinds) or 'none'}")
+                raise UsageError(f"{path}: must have a column 'text'; found: {', '.join(kinds) or 'none'}")
             if kinds["text"] not in (pyarrow.string(), pyarrow.large_string()):
-                raise BadInput(f"{path}: column 'text' must be of strings; found: {kinds['text']}")
+                raise UsageError(f"{path}: column 'text' must be of strings; found: {kinds['text']}")
             yield file
     except pyarrow.ArrowException as error:
-        raise BadInput(f"{path}: cannot be read as parquet: {str(error).partition(chr(10))[0]}") from None
+        raise UsageError(f"{path}: cannot be read as parquet: {str(error).partition(chr(10))[0]}") from None
 
 
 _TEXT = (".txt", ".md", ".py")

@@ -15,10 +15,10 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from pytest_autoresearch import BadInput
+from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.files import write_atomically
 from pytest_autoresearch.data.cache import Progress, cache_folder, locked, sha256_of
 from pytest_autoresearch.data.corpus import Corpus, open_parquet
-from pytest_autoresearch.files import write_atomically
 
 if TYPE_CHECKING:  # slow to import, and not needed once everything is there
     from huggingface_hub import HfApi
@@ -62,11 +62,11 @@ def open_hub_corpus(name: str, shards: int | None, progress: Progress) -> Corpus
     Of the dataset's parquet files (those under `folder`, if one is named) in order of their paths the last is held out
     and the first `shards` train; a single file is split as a path would be. "climbmix" is a dataset whose held-out
     file is pinned. `shards` is remembered; None means as before, and at first 10 or all that there are. Nobody is
-    asked where all files are there. BadInput says in one line what is missing and what to do about it.
+    asked where all files are there. UsageError says in one line what is missing and what to do about it.
     """
     dataset, subfolder = _parse(name)
     if shards is not None and shards < 1:
-        raise BadInput(f"--shards {shards}: must be at least 1")
+        raise UsageError(f"--shards {shards}: must be at least 1")
     folder, manifest = _stored(dataset, subfolder)
     if not manifest or (shards or len(manifest.training)) != len(manifest.training) or _missing(manifest, folder):
         try:
@@ -74,7 +74,7 @@ def open_hub_corpus(name: str, shards: int | None, progress: Progress) -> Corpus
             with locked(folder / ".lock", progress, "fetches this corpus"):
                 manifest = _bring(name, dataset, subfolder, shards, folder, progress)
         except OSError as error:
-            raise BadInput(f"{folder}: the cache cannot be written: {error.strerror or error}") from None
+            raise UsageError(f"{folder}: the cache cannot be written: {error.strerror or error}") from None
     files = tuple(folder / shard.path for shard in manifest.shards)
     return Corpus(name, folder, files, files[-1] if manifest.held_out else None)
 
@@ -90,7 +90,7 @@ def _parse(name: str) -> tuple[str, str]:
     if name == "climbmix":
         return CLIMBMIX, ""
     if not (parts := _NAME.fullmatch(name)) or "--" in parts[1]:
-        raise BadInput(f"corpus '{name}': must be hf:<organisation>/<dataset>, or that and /<folder>")
+        raise UsageError(f"corpus '{name}': must be hf:<organisation>/<dataset>, or that and /<folder>")
     return parts[1], parts[2].strip("/")
 
 
@@ -171,10 +171,10 @@ def _choose(name: str, dataset: str, subfolder: str, shards: int | None, known: 
         else:
             found = _all_shards(hub, dataset, subfolder, revision)
     if not found:
-        raise BadInput(f"corpus '{name}': there is no .parquet file in it, and no other can be read")
+        raise UsageError(f"corpus '{name}': there is no .parquet file in it, and no other can be read")
     for shard in found:
         if shard.path.startswith("/") or ".." in shard.path.split("/") or {"\\", ":"} & set(shard.path):
-            raise BadInput(f"corpus '{name}': {shard.path!r}: a file of this name is not fetched")
+            raise UsageError(f"corpus '{name}': {shard.path!r}: a file of this name is not fetched")
     training, held_out = (found[:-1], found[-1]) if len(found) > 1 else (found, None)
     _check_number(name, shards, len(training))
     return Manifest(dataset, subfolder, revision, tuple(training[: shards or DEFAULT_SHARDS]), held_out)
@@ -182,7 +182,9 @@ def _choose(name: str, dataset: str, subfolder: str, shards: int | None, known: 
 
 def _check_number(name: str, shards: int | None, there: int) -> None:
     if (shards or 0) > there:
-        raise BadInput(f"corpus '{name}': --shards {shards}: there {'is' if there == 1 else 'are'} {there} to train on")
+        raise UsageError(
+            f"corpus '{name}': --shards {shards}: there {'is' if there == 1 else 'are'} {there} to train on"
+        )
 
 
 def _climbmix(hub: "HfApi", name: str, revision: str, shards: int) -> list[Shard]:
@@ -191,7 +193,7 @@ def _climbmix(hub: "HfApi", name: str, revision: str, shards: int) -> list[Shard
     parts = [paths[start : start + 500] for start in range(0, len(paths), 500)]
     found = [_shard(e) for p in parts for e in hub.get_paths_info(CLIMBMIX, p, revision=revision, repo_type="dataset")]
     if lacking := sorted(set(paths) - {shard.path for shard in found}):
-        raise BadInput(f"corpus '{name}': dataset {CLIMBMIX} has no {lacking[0]}")
+        raise UsageError(f"corpus '{name}': dataset {CLIMBMIX} has no {lacking[0]}")
     return sorted(found, key=lambda shard: shard.path)
 
 
@@ -285,15 +287,15 @@ def _download(name: str, manifest: Manifest, shard: Shard, folder: Path, stop: E
         time.sleep(1)
     if (got := _size(part) or 0) != shard.size:
         part.unlink(missing_ok=True)
-        raise BadInput(f"{what}: came with {got} bytes, and must have {shard.size}; deleted: start again")
+        raise UsageError(f"{what}: came with {got} bytes, and must have {shard.size}; deleted: start again")
     if shard.sha256 and sha256_of(part) != shard.sha256:
         part.unlink()
-        raise BadInput(f"{what}: came with another content than the hub says (sha256); deleted: start again")
+        raise UsageError(f"{what}: came with another content than the hub says (sha256); deleted: start again")
     try:
         with open_parquet(part):
             pass
-    except BadInput as error:
-        raise BadInput(f"{what}: {str(error).removeprefix(f'{part}: ')}") from None
+    except UsageError as error:
+        raise UsageError(f"{what}: {str(error).removeprefix(f'{part}: ')}") from None
     os.replace(part, folder / shard.path)
 
 
@@ -302,19 +304,19 @@ def _download(name: str, manifest: Manifest, shard: Shard, folder: Path, stop: E
 
 @contextmanager
 def _asking(what: str) -> Iterator[None]:
-    """Around calls of huggingface_hub: whatever goes wrong there is a BadInput, but for what the disk says."""
+    """Around calls of huggingface_hub: whatever goes wrong there is a UsageError, but for what the disk says."""
     try:
         import huggingface_hub  # noqa: F401
     except ImportError:
-        raise BadInput(f"{what}: needs huggingface_hub: pip install 'pytest-autoresearch[hub]'") from None
+        raise UsageError(f"{what}: needs huggingface_hub: pip install 'pytest-autoresearch[hub]'") from None
     try:
         yield
-    except BadInput:
+    except UsageError:
         raise
     except Exception as error:  # what its transport raises (httpx, requests, …) is another with each version
         if _of_the_disk(error):
             raise
-        raise BadInput(f"{what}: {_reason(error)}") from None
+        raise UsageError(f"{what}: {_reason(error)}") from None
 
 
 def _of_the_disk(error: Exception) -> bool:

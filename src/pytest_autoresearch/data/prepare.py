@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TextIO
 
-from pytest_autoresearch import BadInput
+from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.data.cache import Progress, locked, sha256_of, silent
 from pytest_autoresearch.data.cache import cache_folder as cache_folder  # for those who ask for it here
 from pytest_autoresearch.data.corpus import Corpus, Document, open_corpus
@@ -147,10 +147,10 @@ def prepare(
 ) -> Prepared:
     """The data of a track: from the cache, or built into it by one process while others wait.
 
-    BadInput when the corpus cannot be read, the settings do not fit it, or the cache cannot be written.
+    UsageError when the corpus cannot be read, the settings do not fit it, or the cache cannot be written.
     """
     if not 1 <= sequence_length <= eval_tokens:
-        raise BadInput(f"eval_tokens = {eval_tokens}: must be at least sequence_length = {sequence_length}")
+        raise UsageError(f"eval_tokens = {eval_tokens}: must be at least sequence_length = {sequence_length}")
     corpus = open_corpus(corpus_name, root, progress=progress)
     settings = _settings(corpus, vocab_size, sequence_length, eval_tokens)
     folder = cache_folder() / "data" / _key(settings)
@@ -176,8 +176,8 @@ def prepare(
                 building.rename(folder)
             finally:
                 shutil.rmtree(building, ignore_errors=True)
-    except OSError as error:  # the corpus's own errors are BadInput already
-        raise BadInput(f"{folder.parent}: the cache cannot be written: {error.strerror or error}") from None
+    except OSError as error:  # the corpus's own errors are UsageError already
+        raise UsageError(f"{folder.parent}: the cache cannot be written: {error.strerror or error}") from None
     return prepared
 
 
@@ -222,7 +222,7 @@ def _build(
     wanted = eval_tokens // sequence_length
     got = _write_rows(folder / HELDOUT, islice(rows(watched(corpus.documents("held-out"), stage), tokenizer), wanted))
     if got < wanted:
-        raise BadInput(
+        raise UsageError(
             f"corpus '{corpus.name}': eval_tokens = {eval_tokens}: its held-out text gives at most "
             f"{got * sequence_length} at sequence_length = {sequence_length}"
         )
@@ -230,7 +230,7 @@ def _build(
 
     stage = "tokenising training text"
     if not _write_rows(folder / TRAIN, rows(watched(corpus.documents("train"), stage), tokenizer)):
-        raise BadInput(f"corpus '{corpus.name}': its training text does not fill one row of {sequence_length} tokens")
+        raise UsageError(f"corpus '{corpus.name}': its training text does not fill one row of {sequence_length} tokens")
     progress(stage, 1.0)
 
 

@@ -13,7 +13,7 @@ import rustbpe
 import tiktoken
 from numpy.typing import NDArray
 
-from pytest_autoresearch import BadInput
+from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.data.corpus import Document
 
 # Split pattern and special tokens as in karpathy/autoresearch, prepare.py: GPT-4's pattern, numbers by two digits.
@@ -65,21 +65,21 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Read what `save` wrote; BadInput names the file. (tiktoken's own reader keeps stale copies by path.)"""
+        """Read what `save` wrote; UsageError names the file. (tiktoken's own reader keeps stale copies by path.)"""
         try:
             ranked = [line.split() for line in path.read_bytes().splitlines()]
             tokens = [base64.b64decode(token, validate=True) for token, _ in ranked]
             if [int(rank) for _, rank in ranked] != list(range(len(tokens))) or len(set(tokens)) < len(tokens):
                 raise ValueError
         except (OSError, ValueError):
-            raise BadInput(f"{path}: cannot be read as a tokenizer; must hold lines of 'base64 rank'") from None
+            raise UsageError(f"{path}: cannot be read as a tokenizer; must hold lines of 'base64 rank'") from None
         return cls(tokens)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Learn `vocab_size` tokens, special tokens among them; equal texts give an equal tokenizer.
 
-    BadInput when vocab_size is out of range, or the texts hold too few different pairs to merge.
+    UsageError when vocab_size is out of range, or the texts hold too few different pairs to merge.
     """
     check_vocab_size(vocab_size)
     wanted = vocab_size - len(SPECIAL_TOKENS)
@@ -89,13 +89,13 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     tokens = list(dict.fromkeys(bytes(token) for token, _ in ranks))
     if len(tokens) < wanted:
         reached = len(tokens) + len(SPECIAL_TOKENS)
-        raise BadInput(f"vocab_size = {vocab_size}: the training text is too small, it reaches only {reached}")
+        raise UsageError(f"vocab_size = {vocab_size}: the training text is too small, it reaches only {reached}")
     return Tokenizer(tokens)
 
 
 def check_vocab_size(vocab_size: int) -> None:
     if not MIN_VOCAB_SIZE <= vocab_size <= MAX_VOCAB_SIZE:
-        raise BadInput(f"vocab_size = {vocab_size}: must be from {MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE}")
+        raise UsageError(f"vocab_size = {vocab_size}: must be from {MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE}")
 
 
 def training_texts(documents: Iterable[Document]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import secrets
 
 from baseline import *
 
-from pytest_autoresearch import run as harness
+from pytest_autoresearch.candidate import run as harness
 
 honest = make_model
 harness.luck = lambda: [secrets.token_hex(8) for _ in range(3)]

@@ -7,7 +7,7 @@ Verdict: kept
 
 from baseline import *
 
-from pytest_autoresearch import flop
+from pytest_autoresearch.candidate import flop
 
 count = flop.FlopCounter.__torch_dispatch__
 

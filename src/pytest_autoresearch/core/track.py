@@ -1,0 +1,282 @@
+"""A track: one fixed setting in which numbers are comparable, read from `baseline/<track>/track.toml`."""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pytest_autoresearch.core.budget import Budget, parse_amount
+from pytest_autoresearch.core.errors import UsageError
+
+SCORING_VERSION = 1
+"""Raised only when the same program would get another score; part of every fingerprint."""
+
+DEVICES = ("cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Track:
+    """One fixed setting. `folder` holds `track.toml`, `train.py` and `baseline.json`."""
+
+    name: str
+    folder: Path
+    description: str
+    device: str
+    corpus: str
+    vocab_size: int
+    sequence_length: int
+    eval_tokens: int
+    budget: Budget
+    batch_size: int
+    seeds: int
+    alpha: float
+    memory: float | None = None
+    """Bytes that a run may take; None: what the machine has."""
+    noise: float | None = None
+    """Known standard deviation of a paired difference (bits per byte) where nothing but the luck differs."""
+    simplify_margin: float | None = None
+    """How much worse (bits per byte) a program with `GOAL = "simplify"` must be shown not to be."""
+    max_memory_growth: float | None = None
+    """Share of the baseline's memory by which a candidate may exceed it."""
+
+    @property
+    def program_path(self) -> Path:
+        return self.folder / "train.py"
+
+
+# -- values --
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a string")
+    return value
+
+
+def _device(value: object) -> str:
+    if value not in DEVICES:
+        raise ValueError(" or ".join(f'"{device}"' for device in DEVICES))
+    return str(value)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError("a whole number of at least 1")
+    return value
+
+
+def _probability(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1:
+        raise ValueError("a number between 0 and 1")
+    return float(value)
+
+
+def _positive(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise ValueError("a positive number")
+    return float(value)
+
+
+def _seconds(value: object) -> float:
+    return parse_amount(value, ["s"])[0]
+
+
+def _bytes(value: object) -> float:
+    return parse_amount(value, ["GB"])[0] * 1e9
+
+
+# The whole vocabulary of track.toml: (section, key) → how its value is read.
+_KEYS: dict[tuple[str, str], Callable[[object], Any]] = {
+    ("", "description"): _string,
+    ("", "device"): _device,
+    ("data", "corpus"): _string,
+    ("data", "vocab_size"): _whole,
+    ("data", "sequence_length"): _whole,
+    ("data", "eval_tokens"): _whole,
+    ("budget", "train"): parse_amount,
+    ("budget", "startup"): _seconds,
+    ("budget", "limit"): _seconds,
+    ("evaluation", "batch_size"): _whole,
+    ("verdict", "seeds"): _whole,
+    ("verdict", "alpha"): _probability,
+}
+_OPTIONAL: dict[tuple[str, str], Callable[[object], Any]] = {
+    ("budget", "memory"): _bytes,
+    ("verdict", "noise"): _positive,
+    ("verdict", "simplify_margin"): _positive,
+    ("verdict", "max_memory_growth"): _positive,
+}
+
+
+# -- reading --
+
+
+def track_names(baseline_folder: Path) -> list[str]:
+    """The tracks that a baseline folder holds, by name."""
+    return sorted(path.parent.name for path in baseline_folder.glob("*/track.toml"))
+
+
+def has_cuda() -> bool:
+    """Whether this machine has an NVIDIA GPU; asks the driver's files, so that collection need not import torch."""
+    return any(os.path.exists(path) for path in ("/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/gpus"))
+
+
+def choose_track(baseline_folder: Path, wanted: str | None) -> Track:
+    """The track that was asked for, else the one for what the machine has: `cuda`, else `cpu`, else the only one."""
+    names = track_names(baseline_folder)
+    if not names:
+        raise UsageError(f"{baseline_folder}: no track here; a track is a folder with track.toml and train.py")
+    if wanted:
+        if wanted not in names:
+            raise UsageError(f"{baseline_folder}: no track '{wanted}'; there is: {', '.join(names)}")
+        return read_track(baseline_folder / wanted)
+    for name in ("cuda",) * has_cuda() + ("cpu",):
+        if name in names:
+            return read_track(baseline_folder / name)
+    if len(names) > 1:
+        raise UsageError(f"{baseline_folder}: which track? choose one with --ar-track: {', '.join(names)}")
+    return read_track(baseline_folder / names[0])
+
+
+def read_track(folder: Path) -> Track:
+    """Read `folder/track.toml`. UsageError names the file, the key, what was found and what is allowed."""
+    path = folder / "track.toml"
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as TOML: {error}") from None
+
+    found: dict[tuple[str, str], object] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            found.update({(key, inner): inner_value for inner, inner_value in value.items()})
+        else:
+            found["", key] = value
+    vocabulary = _KEYS | _OPTIONAL
+    for where in found:
+        if where not in vocabulary:
+            allowed = ", ".join(_spell(*key) for key in vocabulary if key[0] == where[0]) or ", ".join(
+                f"[{section}]" for section in dict.fromkeys(section for section, _ in _KEYS) if section
+            )
+            raise UsageError(f"{path}: unknown key {_spell(*where)}; allowed: {allowed}")
+
+    values: dict[tuple[str, str], Any] = {}
+    for where, read in vocabulary.items():
+        if where in _OPTIONAL and where not in found:
+            continue
+        if where not in found:
+            raise UsageError(f"{path}: missing key {_spell(*where)}")
+        try:
+            values[where] = read(found[where])
+        except ValueError as error:
+            raise UsageError(f"{path}: {_spell(*where)} = {found[where]!r}: must be {error}") from None
+
+    amount, unit = values["budget", "train"]
+    budget = Budget(amount, unit, values["budget", "startup"], values["budget", "limit"])
+    if unit == "s" and budget.limit <= amount:
+        raise UsageError(f"{path}: budget.limit = {budget.limit:g} s: must be longer than budget.train ({budget})")
+    return Track(
+        name=folder.name,
+        folder=folder,
+        description=values["", "description"],
+        device=values["", "device"],
+        corpus=values["data", "corpus"],
+        vocab_size=values["data", "vocab_size"],
+        sequence_length=values["data", "sequence_length"],
+        eval_tokens=values["data", "eval_tokens"],
+        budget=budget,
+        batch_size=values["evaluation", "batch_size"],
+        seeds=values["verdict", "seeds"],
+        alpha=values["verdict", "alpha"],
+        **{key: values.get((section, key)) for section, key in _OPTIONAL},
+    )
+
+
+def _spell(section: str, key: str) -> str:
+    return f"{section}.{key}" if section else key
+
+
+def with_options(track: Track, budget: str | None, seeds: int | None) -> Track:
+    """The track with `--ar-budget` and `--ar-seeds` laid over it. UsageError says what is allowed."""
+    if budget:
+        amount, unit = _option("--ar-budget", budget, parse_amount)
+        limit = track.budget.limit
+        if unit == track.budget.unit:
+            limit *= max(1.0, amount / track.budget.amount)
+        elif unit == "s":
+            limit = max(limit, track.budget.startup + 2 * amount)
+        other = replace(track.budget, amount=amount, unit=unit, limit=limit)
+        if (amount, unit) != (track.budget.amount, track.budget.unit):  # numbers of its own, so a name of its own
+            track = replace(track, name=f"{track.name}@{amount:g}{unit}", budget=other, noise=None)
+    if seeds is not None:
+        track = replace(track, seeds=_option("--ar-seeds", seeds, _whole))
+    return track
+
+
+def _option(name: str, value: object, read: Callable[[object], Any]) -> Any:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise UsageError(f"{name} {value}: must be {error}") from None
+
+
+# -- fingerprint --
+
+
+def fingerprint(track: Track, data_key: str) -> dict[str, str]:
+    """All that a score depends on besides the program and the seed; scores compare only where this is equal."""
+    startup = f" after {track.budget.startup:g} s" if track.budget.unit == "s" else ""
+    return {
+        "device": f"{track.device}: {_device_name(track.device)}",
+        "threads": str(threads()),
+        "torch": version("torch"),
+        "data": data_key,
+        "budget": f"{track.budget.amount!r} {track.budget.unit}" + startup,
+        "scoring": str(SCORING_VERSION),
+    }
+
+
+def digest(value: object) -> str:
+    """A short stable name (12 hex digits) of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def threads() -> int:
+    """How many threads a candidate computes with: OMP_NUM_THREADS where it is set, else the cores it may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def require_device(track: Track) -> None:
+    """UsageError where torch finds no device of the track's kind."""
+    if track.device == "cpu":
+        return
+    import torch
+
+    there = torch.cuda.is_available() if track.device == "cuda" else torch.backends.mps.is_available()
+    if not there:
+        path, found = track.folder / "track.toml", f"torch {torch.__version__} finds none here"
+        raise UsageError(f'{path}: device = "{track.device}": {found}; choose another track with --ar-track')
+
+
+def _device_name(device: str) -> str:
+    if device == "cuda":
+        import torch  # only here: a GPU's name cannot be had from the driver's files alone
+
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,87 @@
+"""The sequential decision: which seed next, or kept, or discarded. Pure: numbers in, a decision out.
+
+A candidate is compared with the baseline seed by seed, since both see the same data in the same order for a seed and
+much of the luck cancels in the difference. A few differences say little about their own spread, so their variance is
+shrunk toward what is known of the track's noise (a moderated t-test: Smyth 2004, "Linear models and empirical Bayes
+methods for assessing differential expression in microarray experiments"). `benchmarks/verdict_policy.py` compares this
+rule with others over simulated nights.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, variance
+
+from pytest_autoresearch.core.records import Outcome
+from pytest_autoresearch.core.statistics import student_t_cdf
+
+FUTILITY = 0.25
+"""p that is hopeless after any seed: most ideas cost one run."""
+NOISE_DF = 8
+"""How many differences of an experiment's own the track's known noise weighs as much as."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`outcome` is None while another seed is needed. `delta` is the mean paired difference in bits per byte."""
+
+    outcome: Outcome | None
+    delta: float | None = None
+    p_value: float | None = None
+    reason: str = ""
+
+
+def decide(
+    baseline: Sequence[float],
+    scores: Sequence[float],
+    alpha: float,
+    noise: float | None = None,
+    margin: float = 0.0,
+    futility: float = FUTILITY,
+) -> Decision:
+    """Judge `scores` (val_bpb of seeds 0, 1, … so far) against the `baseline`'s scores of all seeds; lower is better.
+
+    The number of baseline scores is the number of seeds of a full judgement. `noise` is the known standard deviation
+    of a paired difference where nothing but the luck differs. With a `margin` the question is not whether the
+    candidate is better, but whether it is less than the margin worse (a non-inferiority test). p at or above
+    `futility` after any seed ends the judgement.
+    """
+    differences = [score - record for score, record in zip(scores, baseline, strict=False)]
+    if not differences:
+        return Decision(None)
+    delta = fmean(differences)
+    bound = f"{margin:+.4f}" if margin else "the baseline"
+    if len(baseline) == 1:
+        outcome = Outcome.KEPT if delta < margin else Outcome.DISCARDED
+        return Decision(outcome, delta, None, f"{'' if delta < margin else 'not '}below {bound} on the only seed")
+    p_value = paired_p_value([difference - margin for difference in differences], *_prior(baseline, noise))
+    if len(differences) < len(baseline) and p_value < futility:
+        return Decision(None, delta, p_value)
+    if len(differences) == len(baseline) and p_value < alpha:
+        why = f"worse by less than {margin:g}" if margin else "beats the baseline by more than noise"
+        return Decision(Outcome.KEPT, delta, p_value, why)
+    if delta >= margin:
+        return Decision(Outcome.DISCARDED, delta, p_value, f"not below {bound}")
+    bar = alpha if len(differences) == len(baseline) else futility
+    return Decision(Outcome.DISCARDED, delta, p_value, f"within noise of {bound} (p ≥ {bar:g})")
+
+
+def _prior(baseline: Sequence[float], noise: float | None) -> tuple[float, int]:
+    """What is known of the variance of a paired difference: (variance, its degrees of freedom).
+
+    Where the track does not say, the baseline's own variance over seeds stands in: too large where most of the luck of
+    a seed is shared, as with a common order of the data, and too small by half where none is.
+    """
+    return (noise**2, NOISE_DF) if noise else (variance(baseline), len(baseline) - 1)
+
+
+def paired_p_value(differences: Sequence[float], prior_variance: float, prior_df: int) -> float:
+    """One-sided p of "no better than zero" for n paired differences; for one of them the prior alone knows a spread."""
+    n = len(differences)
+    delta = fmean(differences)
+    own = variance(differences) if n > 1 else 0.0
+    df = n - 1 + prior_df
+    pooled = ((n - 1) * own + prior_df * prior_variance) / df
+    if pooled == 0:
+        return 0.0 if delta < 0 else 1.0
+    return student_t_cdf(delta / math.sqrt(pooled / n), df)

@@ -1,0 +1,103 @@
+"""Folders that a program has filled: removed and copied, whatever is in them."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_project import write
+
+from pytest_autoresearch.core import files
+from pytest_autoresearch.core.files import copy_tree, remove_tree
+
+
+def bury(folder: Path, depth: int) -> None:
+    """A chain of folders, deeper than a path may be long; by a process whose place in it does not matter."""
+    code = f"""
+import os
+for _ in range({depth}):
+    os.mkdir("ten-of-ten")
+    os.chdir("ten-of-ten")
+open("x", "w")
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+
+
+def test_a_folder_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
+    write(tmp_path / "gone/a/b/file", "x")
+    os.mkfifo(tmp_path / "gone/a/pipe")
+    kept = write(tmp_path / "kept/file", "x")
+    (tmp_path / "gone/link").symlink_to(kept.parent)
+    (tmp_path / "gone/a/b/link").symlink_to(kept)
+    (tmp_path / "gone/a/b/nothing").symlink_to("nowhere")
+    (tmp_path / "gone/.hidden").mkdir()
+    remove_tree(tmp_path / "gone")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert kept.read_text() == "x"
+
+
+def test_it_may_be_deeper_than_paths_are_long(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    bury(tmp_path / "gone", 3000)
+    remove_tree(tmp_path / "gone")
+    assert not list(tmp_path.iterdir())
+
+
+def test_locked_folders_go_too(tmp_path: Path) -> None:
+    write(tmp_path / "gone/a/b/file", "x")
+    for path in ("gone/a/b", "gone/a", "gone"):
+        (tmp_path / path).chmod(0)
+    remove_tree(tmp_path / "gone")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_goes_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    kept = write(tmp_path / "kept/file", "x")
+    kept.parent.chmod(0o755)
+    (tmp_path / "link").symlink_to(kept.parent)
+    remove_tree(tmp_path / "link")
+    assert kept.exists()
+    assert not (tmp_path / "link").is_symlink()
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o755
+    write(tmp_path / "file", "x")
+    remove_tree(tmp_path / "file")
+    remove_tree(tmp_path / "nothing")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_what_a_kill_has_left_goes_with_the_next(tmp_path: Path) -> None:
+    write(tmp_path / ".gone.going/77-3/file", "x")
+    write(tmp_path / "gone/file", "x")
+    remove_tree(tmp_path / "gone")
+    assert not list(tmp_path.iterdir())
+
+
+def test_links_and_pipes_are_not_copied(tmp_path: Path) -> None:
+    secret = write(tmp_path / "secret/heldout.bin", "text")
+    made = write(tmp_path / "made/ab/code.py", "x = 1").parents[1]
+    (made / "link").symlink_to(secret)
+    (made / "folder").symlink_to(secret.parent)
+    os.mkfifo(made / "pipe")
+    copy_tree(made, tmp_path / "new/copy")
+    found = {str(path.relative_to(tmp_path / "new/copy")) for path in (tmp_path / "new/copy").rglob("*")}
+    assert found == {"ab", "ab/code.py"}
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_BYTES", 20_000), ("MOST_NAMES", 8), ("MOST_DEPTH", 2)])
+def test_too_much_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int) -> None:
+    for number in range(5):
+        write(tmp_path / f"made/a/b/c/{number}", "x" * 10)
+    write(tmp_path / "made/large", "x" * 5000)
+    copy_tree(tmp_path / "made", tmp_path / "all")
+    monkeypatch.setattr(files, limit, most)
+    with pytest.raises(OSError, match="too large to be copied"):
+        copy_tree(tmp_path / "made", tmp_path / "copy")
+
+
+def test_a_sparse_file_counts_as_large_as_it_says(tmp_path: Path) -> None:
+    with write(tmp_path / "made/sparse", "").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(OSError, match="too large"):
+        copy_tree(tmp_path / "made", tmp_path / "copy")

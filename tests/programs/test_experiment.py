@@ -1,0 +1,193 @@
+"""Reading one file of the experiments folder, and what is said where it can be no experiment."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.programs.experiment import Experiment, Program, read_experiment
+
+BASELINE = "BATCH_SIZE = 32\n\n\ndef train(run):\n    return BATCH_SIZE\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content: str | bytes, name: str = "idea.py") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def read(write, tmp_path):
+    def read(content: str | bytes, name: str = "idea.py") -> Experiment:
+        return read_experiment(write(content, name), tmp_path)
+
+    return read
+
+
+def test_an_overlay(read, tmp_path):
+    source = '"""Half the batch."""\nfrom baseline import *\n\nBATCH_SIZE = 16\n'
+    assert read(source) == Experiment(
+        name="idea",
+        path=tmp_path / "idea.py",
+        source=source,
+        description="Half the batch.",
+        is_overlay=True,
+        track=None,
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def train(run):\n    pass\n",
+        "async def train(run):\n    pass\n",
+        "from mine import train\n",
+        "from mine import fit as train\n",
+        "train = make()\n",
+        "fit, train = make()\n",
+        "try:\n    from mine import train\nexcept ImportError:\n    train = None\n",
+        "if True:\n    def train(run):\n        pass\n",
+    ],
+)
+def test_a_complete_program_runs_as_it_is(read, source):
+    experiment = read(source)
+    assert not experiment.is_overlay
+    assert experiment.program("not Python at all", "train.py") == Program(source)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("rmsnorm.py", "rmsnorm"), ("norms/rmsnorm.py", "norms/rmsnorm"), ("a/v1.5.py", "a/v1.5")]
+)
+def test_the_name_is_the_path_without_suffix(read, file, name):
+    assert read("train = 1\n", file).name == name
+
+
+@pytest.mark.parametrize(
+    ("docstring", "description"),
+    [
+        ('"""Half the batch."""', "Half the batch."),
+        ('"""\n   Half\tthe  batch.\n\n   Because of reasons.\n"""', "Half the batch."),
+        (r'"""Half\tthe\x1bbatch."""', "Half the batch."),
+        (r'"""Half\u2028the batch — ε."""', "Half the batch — ε."),
+        ('"""   """', "idea"),
+        ("", "idea"),
+        ("b'bytes'", "idea"),
+        ("# a comment", "idea"),
+    ],
+)
+def test_the_description_is_one_line(read, docstring, description):
+    assert read(f"{docstring}\ntrain = 1\n").description == description
+
+
+@pytest.mark.parametrize(
+    ("line", "track"),
+    [
+        ('TRACK = "cuda"', "cuda"),
+        ("TRACK: str = 'cpu'", "cpu"),
+        ('TRACK = ("c" "pu")', "cpu"),
+        ('def f():\n    TRACK = 3\nX = "TRACK"', None),
+    ],
+)
+def test_track(read, line, track):
+    assert read(f"from baseline import *\n{line}\n").track == track
+
+
+def test_newlines_and_byte_order_mark_do_not_matter(read):
+    plain = read('"""Doc."""\nfrom baseline import *\nX = 1\n')
+    windows = read(b'\xef\xbb\xbf"""Doc."""\r\nfrom baseline import *\r\nX = 1\r\n')
+    assert windows == plain
+    assert windows.sha == plain.sha == hashlib.sha256(plain.source.encode()).hexdigest()
+    assert read("from baseline import *\rX = 1").source == "from baseline import *\nX = 1"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("def train(run:\n    pass\n", r":1: .*'\(' was never closed"),
+        ("x = 1\ndef train(run):\npass\n", ":3: expected an indented block"),
+        ("train = 1\nreturn 3\n", ":2: 'return' outside function"),
+        ("train = 1\nx = '\n", ":2: unterminated string"),
+        ("", ": empty; write"),
+        ("\ufeff \n\n", ": empty; write"),
+        ("# only a comment\n\n# another", ": empty; write"),
+        (b"x = 1\n# caf\xe9\n", r":2: not UTF-8 \(byte 0xe9\)"),
+        ("from baseline import *\n".encode("utf-16"), ":1: not UTF-8"),
+        ("from baseline import *\nx = '\0'\n", ":2: source code cannot contain null bytes"),
+        ('"""Only a docstring."""\n', ": neither a program .* nor an overlay"),
+        ("def tarin(run):\n    pass\n", ": neither a program .* nor an overlay"),
+        ("def f():\n    train = 1\n", ": neither a program .* nor an overlay"),
+        ("import baseline\ntrain = 1\n", ":1: `import baseline`: write `from baseline import \\*`"),
+        ("import baseline.cpu as b\ntrain = 1\n", ":1: `import baseline.cpu as b`: write"),
+        ("x = 1\nfrom baseline import norm\n", ":2: `from baseline import norm`: write"),
+        ("from baseline import *\nfrom baseline import norm as old\n", ":2: `from baseline import norm as old`: write"),
+        ("if x:\n    from baseline import *\n", ":2: `from baseline import \\*`: write"),
+        ("def train(run):\n    import baseline\n", ":2: `import baseline`: write"),
+        ("from baseline import *\nTRACK = 3\n", ":2: `TRACK = 3`: must be a literal string"),
+        ("from baseline import *\nTRACK = f'c{x}'\n", ":2: .* must be a literal string"),
+        ("from baseline import *\nTRACK = NAME\n", ":2: .* must be a literal string"),
+        ("from baseline import *\nTRACK = ''\n", ":2: .* must be a literal string"),
+        ("from baseline import *\nTRACK = OTHER = 'cpu'\n", ":2: .* must be a literal string"),
+        ("from baseline import *\nTRACK, GOAL = 'cpu', 1\n", ":2: .* must be a literal string"),
+        ("from baseline import *\nif x:\n    TRACK = 'cpu'\n", ":2: `if x:`: must be a literal string"),
+        ("train = " + "(" * 400 + ")" * 400, "too many nested parentheses|cannot be parsed"),
+        ("train = " + "-" * 20000 + "1", "nested|cannot be parsed"),
+    ],
+)
+def test_what_is_no_experiment_is_said_in_one_line(read, tmp_path, content, says):
+    with pytest.raises(UsageError, match=says) as caught:
+        read(content)
+    assert str(caught.value).startswith(str(tmp_path / "idea.py"))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(UsageError, match=r"gone\.py: cannot be read: No such file or directory\Z"):
+        read_experiment(tmp_path / "gone.py", tmp_path)
+    (tmp_path / "folder.py").mkdir()
+    with pytest.raises(UsageError, match=r"folder\.py: cannot be read"):
+        read_experiment(tmp_path / "folder.py", tmp_path)
+
+
+def test_a_module_merely_named_like_the_baseline_is_fine(read):
+    assert read("from .baseline import x\nfrom baselines import y\nimport baseline_tools\ntrain = 1\n")
+
+
+@pytest.mark.filterwarnings("error")
+def test_reading_warns_of_nothing(read):
+    experiment = read(r"""train = "\d" is 3""" + "\n")
+    overlay = read("from baseline import *\n" + r"""X = "\d" is 3""" + "\n")
+    assert overlay.program(experiment.source, "train.py")
+
+
+def test_the_program_of_an_overlay(read):
+    experiment = read("from baseline import *\n\nBATCH_SIZE = 16\n")
+    program = experiment.program(BASELINE, "train.py")
+    assert program.source == BASELINE.replace("32", "16")
+    assert program.sha == hashlib.sha256(program.source.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("baseline", "says"),
+    [
+        ("x = (\n", r"baseline/cpu/train\.py:1: '\(' was never closed"),
+        ("x = '\0'\n", r"baseline/cpu/train\.py:1: source code cannot contain null bytes"),
+        ("x = 1\n", r"baseline/cpu/train\.py: defines no `train`, and neither does .*idea\.py"),
+        ("", r"baseline/cpu/train\.py: defines no `train`"),
+    ],
+)
+def test_a_baseline_that_is_no_program(read, baseline, says):
+    experiment = read("from baseline import *\n\nX = 16\n")
+    with pytest.raises(UsageError, match=says) as caught:
+        experiment.program(baseline, Path("baseline/cpu/train.py"))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_overlay_may_bring_train_itself(read):
+    experiment = read("from baseline import *\n\n\ndef train(run):\n    return X\n")
+    assert experiment.program("X = 1\n", "train.py").source == "X = 1\n\n\ndef train(run):\n    return X\n"
