@@ -1,6 +1,10 @@
-"""What runs, baselines and experiments leave behind as values."""
+"""What runs, baselines and experiments leave behind: plain values that are stored, replayed and sent between processes."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from statistics import fmean
+from typing import Any
 
 
 class Outcome(StrEnum):
@@ -13,5 +17,156 @@ class Outcome(StrEnum):
     DIVERGED = "diverged"
     TIMED_OUT = "timed out"
     DISQUALIFIED = "disqualified"
-    PRUNED = "pruned"
-    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True)
+class RunStats:
+    """Measurements of runs: in each list one entry per run, in the order of the seeds.
+
+    `val_bpb` is None for a run without a score. `curve` holds the mean training loss (nats per token) in each hundredth
+    of the budget. `free_seconds` is what import, building and compilation took without being charged, `first_answer`
+    how many seconds the first answer took longer than the usual one, `memory_gb` the peak. `isolation` is what was
+    between the program and its score, "sandbox" or "process".
+    """
+
+    val_bpb: list[float | None] = field(default_factory=list)
+    curve: list[list[float | None]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
+    free_seconds: list[float] = field(default_factory=list)
+    first_answer: list[float] = field(default_factory=list)
+    memory_gb: list[float] = field(default_factory=list)
+    isolation: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, results: Iterable[Any]) -> "RunStats":
+        """The measurements of results, which have attributes of these names (see `referee.executor.RunResult`)."""
+        results = list(results)
+        return cls(**{column.name: [getattr(result, column.name) for result in results] for column in fields(cls)})
+
+    def __len__(self) -> int:
+        return len(self.val_bpb)
+
+    def __add__(self, later: "RunStats") -> "RunStats":
+        """These runs and later ones."""
+        return RunStats(**{name: values + getattr(later, name) for name, values in vars(self).items()})
+
+    def first(self, count: int) -> "RunStats":
+        """The first `count` of these runs."""
+        return RunStats(**{name: values[:count] for name, values in vars(self).items()})
+
+    @property
+    def scores(self) -> list[float]:
+        """val_bpb of the runs that have one."""
+        return [score for score in self.val_bpb if score is not None]
+
+    @property
+    def peak_memory_gb(self) -> float:
+        return max(self.memory_gb, default=0.0)
+
+    def mean(self, name: str) -> float:
+        """The mean of one of the lists of numbers over the runs; 0 without runs."""
+        values = getattr(self, name)
+        return fmean(values) if values else 0.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the baseline scored on one platform, seed by seed.
+
+    `program_sha` names its source text, `code_sha` its code, whatever the layout, comments and docstrings.
+    """
+
+    program_sha: str
+    code_sha: str
+    fingerprint: dict[str, str]
+    stats: RunStats = field(default_factory=RunStats)
+    recorded_at: str = ""
+    by_hand: bool = False
+    """Whether the program was changed by hand, and accepted with `--ar-record`, rather than promoted."""
+
+    @property
+    def scores(self) -> list[float]:
+        """val_bpb of seeds 0, 1, …"""
+        return self.stats.scores
+
+    @property
+    def val_bpb(self) -> float:
+        return fmean(self.scores)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Record":
+        """The inverse of `dataclasses.asdict`. TypeError, KeyError or ValueError where the fields are others."""
+        stats = RunStats(**values["stats"])
+        if any(not isinstance(score, float) for score in stats.val_bpb):
+            raise ValueError("a record needs a score for each seed")
+        return cls(**{**values, "stats": stats})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an experiment earned, with all that a later session needs to replay or promote it.
+
+    `key` names all that the verdict is a function of, and `platform` the part of it that is the fingerprint; `detail`
+    may hold a candidate's traceback; `memory_growth` is against the baseline, as a share of it; `provisional` verdicts
+    asked less than the track does, or something else; `status` is the word in the ledger ("" until it has a line
+    there). `replayed`: it was not trained again. `same_as` names the experiment that was judged, where this one's
+    program is the same.
+    """
+
+    experiment: str
+    description: str
+    track: str
+    outcome: Outcome
+    reason: str
+    experiment_sha: str
+    program_sha: str
+    baseline_sha: str
+    key: str
+    platform: str
+    evidence: str
+    finished_at: str
+    detail: str = ""
+    stats: RunStats = field(default_factory=RunStats)
+    baseline_scores: list[float] = field(default_factory=list)
+    delta: float | None = None
+    p_value: float | None = None
+    memory_growth: float | None = None
+    lines_added: int = 0
+    lines_removed: int = 0
+    simplifies: bool = False
+    provisional: bool = False
+    status: str = ""
+    replayed: bool = False
+    same_as: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values only, for JSON and for xdist."""
+        return asdict(self) | {"outcome": str(self.outcome)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Verdict":
+        """The inverse of `as_dict`. TypeError, KeyError or ValueError where the fields are others."""
+        return cls(**{**values, "outcome": Outcome(values["outcome"]), "stats": RunStats(**values["stats"])})
+
+    @property
+    def scores(self) -> list[float]:
+        """val_bpb of seeds 0, 1, … as far as they were trained and scored."""
+        return self.stats.scores
+
+    @property
+    def val_bpb(self) -> float | None:
+        return fmean(self.scores) if self.scores else None
+
+    @property
+    def runs(self) -> int:
+        return len(self.stats)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all runs."""
+        return sum(self.stats.seconds)
+
+    @property
+    def memory_gb(self) -> float:
+        return self.stats.peak_memory_gb
