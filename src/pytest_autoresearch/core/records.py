@@ -1,4 +1,4 @@
-"""What runs, baselines and experiments leave behind: plain values that are stored, replayed and sent between processes."""
+"""What runs, baselines and experiments leave behind: plain values, stored, replayed and sent between processes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields

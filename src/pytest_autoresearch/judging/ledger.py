@@ -202,9 +202,7 @@ class Ledger:
 
         What has passed and is promoted later gets a second line, `keep`.
         """
-        status = verdict.status or {Outcome.KEPT: "pass", Outcome.DISCARDED: "discard", Outcome.PRUNED: "discard"}.get(
-            verdict.outcome, "crash"
-        )
+        status = verdict.status or {Outcome.KEPT: "pass", Outcome.DISCARDED: "discard"}.get(verdict.outcome, "crash")
         crashed = status == "crash"
         row = {
             "commit": self.commit(),

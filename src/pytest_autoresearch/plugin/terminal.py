@@ -27,7 +27,6 @@ LETTERS = {
     Outcome.DIVERGED: "V",
     Outcome.TIMED_OUT: "T",
     Outcome.DISQUALIFIED: "Q",
-    Outcome.PRUNED: "P",
 }
 SAVE, RESTORE, CLEAR = "\x1b7", "\x1b8", "\x1b[K"
 REFRESH = 0.2  # seconds
