@@ -3,9 +3,12 @@
 import os
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fakes import Canned, FakeExecutor, Night
 
 TRACK = """
 description = "a bigram model on made-up sentences"
@@ -59,8 +62,9 @@ def train(run):
 class TinyProject:
     """A project in a folder: `experiment` adds one, `run` runs pytest on them in this process."""
 
-    def __init__(self, pytester: pytest.Pytester) -> None:
+    def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pytester = pytester
+        self.monkeypatch = monkeypatch
         self.path = pytester.path
         write(self.path / "baseline/cpu/track.toml", TRACK)
         write(self.path / "baseline/cpu/train.py", BASELINE)
@@ -72,6 +76,10 @@ class TinyProject:
             sentences = [" ".join(draw.choices(words, k=8)) + f" {number}.\n" for _ in range(12)]
             write(self.path / f"text/{number}.txt", "".join(sentences))
 
+    def idea(self, name: str, body: str = "", doc: str = "") -> Path:
+        """An overlay that a fake executor knows by its name."""
+        return self.experiment(name, f"WIDTH = {len(name)}  # {name} #\n{body}", doc)
+
     def experiment(self, name: str, body: str, doc: str = "") -> Path:
         """An overlay, unless the body defines `train`."""
         head = "" if "def train" in body else "from baseline import *\n\n"
@@ -82,6 +90,17 @@ class TinyProject:
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new))
+
+    def fake(self, baseline: "Sequence[Canned]" = (2.0, 2.02), **canned: "Sequence[Canned]") -> FakeExecutor:
+        """Have nothing trained from here on: the baseline's results, and those of the experiments by their names."""
+        texts = {f"# {name} #": results for name, results in canned.items()}
+        executor = FakeExecutor(self.path, baseline, texts)
+        self.monkeypatch.setattr("pytest_autoresearch.referee.local.LocalExecutor", lambda root: executor)
+        return executor
+
+    def night(self, executor: FakeExecutor, **options: Any) -> Night:
+        """A session on all experiments, without pytest."""
+        return Night(self.path, executor, **options)
 
     def run(self, *arguments: str) -> pytest.RunResult:
         return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", "experiments", *arguments)

@@ -1,18 +1,22 @@
 """The `autoresearch` command: prepare a track's text, begin a track or an experiment, show and compare programs."""
 
 import argparse
+import keyword
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.track import read_track, track_names
 from pytest_autoresearch.data.corpus import open_corpus
 from pytest_autoresearch.data.prepare import progress_bar
+from pytest_autoresearch.judging.context import Context
+from pytest_autoresearch.judging.plan import taken_back
 from pytest_autoresearch.judging.project import Options, Project, find_project
-from pytest_autoresearch.judging.session import Session
 from pytest_autoresearch.judging.track_presets import GB, find_card, write_track
-from pytest_autoresearch.programs.experiment import unified_diff
+from pytest_autoresearch.programs.experiment import nearest, read_experiment, same_program, unified_diff
+from pytest_autoresearch.referee.local import LocalExecutor
 
 TEMPLATE = '''"""{title}: one line that says what changes and why it should help."""
 
@@ -25,7 +29,30 @@ from baseline import *
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code is 0, or 2 after one line on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        project, settings = find_project(Path.cwd())
+        track = options.track or settings.get("autoresearch_track") or None
+        match options.command:
+            case "init":
+                init_track(project, options.new_track)
+            case "prepare":
+                prepare(_context(project, track), options.shards)
+            case "new":
+                print(new(project, options.name))
+            case "show" | "diff":
+                show(project, track, options.name, as_patch=options.command == "diff")
+    except UsageError as error:
+        print(f"autoresearch: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, `head` for example, has seen enough
+        sys.stderr.close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="autoresearch", description="Experiments as tests: the tools beside pytest.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('pytest-autoresearch')}")
     parser.add_argument(
         "--ar-track", "--track", dest="track", metavar="NAME", help="track (default: as pytest chooses)"
     )
@@ -46,43 +73,21 @@ def main(arguments: list[str] | None = None) -> int:
         ("diff", "print that program against the baseline"),
     ):
         commands.add_parser(name, help=what).add_argument("name", help="experiment, such as rmsnorm")
-    options = parser.parse_args(arguments)
-    try:
-        project, settings = find_project(Path.cwd())
-        if options.command == "init":
-            init_track(project, options.new_track)
-            return 0
-        session = Session(project, Options(track=options.track or settings.get("autoresearch_track") or None))
-        match options.command:
-            case "prepare":
-                prepare(session, options.shards)
-            case "new":
-                print(new(session.project, options.name))
-            case "show" | "diff":
-                experiment = session.read(find(project, options.name))
-                if not options.track and experiment.track in track_names(project.baseline):
-                    session = Session(project, Options(track=experiment.track))  # made for this one alone
-                program = session.program(experiment).source
-                baseline, path = session.baseline_source, str(session.baseline.path)
-                patch = options.command == "diff"
-                sys.stdout.write(unified_diff(baseline, program, path, experiment.name) if patch else program)
-    except UsageError as error:
-        print(f"autoresearch: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader, `head` for example, has seen enough
-        sys.stderr.close()
-    return 0
+    return parser
 
 
-def prepare(session: Session, shards: int | None) -> None:
+def _context(project: Project, track: str | None) -> Context:
+    return Context(project, Options(track=track), LocalExecutor(project.root))
+
+
+def prepare(context: Context, shards: int | None) -> None:
+    """Make the track's text into rows of tokens; with `shards` the corpus is fetched or cut to so many first."""
     progress = progress_bar(sys.stderr)
     if shards is not None:
-        open_corpus(session.track.corpus, session.project.root, shards=shards, progress=progress)
-    data = session.prepare(progress)
-    tokens = data.train_rows.size
-    print(
-        f"track {session.track.name}: {tokens:,} training tokens, {data.heldout_rows.size:,} held out, in {data.folder}"
-    )
+        open_corpus(context.track.corpus, context.project.root, shards=shards, progress=progress)
+    data = context.prepare(progress)
+    tokens, held_out = data.train_rows.size, data.heldout_rows.size
+    print(f"track {context.track.name}: {tokens:,} training tokens, {held_out:,} held out, in {data.folder}")
 
 
 def init_track(project: Project, name: str) -> None:
@@ -112,25 +117,51 @@ def new(project: Project, name: str) -> Path:
     return path
 
 
+def show(project: Project, track: str | None, name: str, as_patch: bool) -> None:
+    """Print the program of an experiment, or what it changes in the baseline; on the experiment's own track, if any."""
+    experiment = read_experiment(find(project, name), project.experiments)
+    if not track and experiment.track in track_names(project.baseline):
+        track = experiment.track
+    context = _context(project, track)
+    baseline, path = context.baseline_program.source, context.relative(context.baseline.path)
+    program = experiment.program(baseline, context.baseline.path).source
+    sys.stdout.write(unified_diff(baseline, program, path, experiment.name) if as_patch else program)
+    if as_patch:
+        notes = taken_back(context, experiment)
+        if same_program(baseline, program):
+            notes.append(f"the program equals the baseline {path}")
+        for note in notes:
+            print(f"autoresearch: {experiment.name}: {note}", file=sys.stderr)
+
+
 def find(project: Project, name: str) -> Path:
-    """The file of an experiment. UsageError names those that there are."""
+    """The file of an experiment. UsageError names those that come near, or else all."""
     path = experiment_path(project, name)
     if not path.is_file():
         files = (file.relative_to(project.experiments) for file in sorted(project.experiments.rglob("[!_]*.py")))
-        known = ", ".join(file.with_suffix("").as_posix() for file in files)
-        raise UsageError(f"{path}: no such experiment; there is: {known or 'none'}")
+        known = [file.with_suffix("").as_posix() for file in files]
+        wanted = path.relative_to(project.experiments).with_suffix("").as_posix()
+        if near := nearest(wanted, known):
+            raise UsageError(f"{path}: no such experiment; did you mean {' or '.join(near)}?")
+        raise UsageError(f"{path}: no such experiment; there is: {', '.join(known) or 'none'}")
     return path
 
 
 def experiment_path(project: Project, name: str) -> Path:
-    """`rmsnorm`, `rmsnorm.py` and `experiments/rmsnorm.py` are all the same experiment."""
-    given = Path(os.path.abspath(name))
-    if project.experiments in given.parents and given.is_file():
-        return given
-    path = project.experiments / (name.removesuffix(".py") + ".py")
-    if project.experiments not in Path(os.path.abspath(path)).parents or path.name[0] == "_" or path.stem == "conftest":
-        raise UsageError(f"{path}: not a name of an experiment; it must lie in {project.experiments}")
-    return path
+    """`rmsnorm`, `rmsnorm.py` and `experiments/rmsnorm.py` are all the same experiment. UsageError: no such name."""
+    file = name.removesuffix(".py") + ".py"
+    path = Path(os.path.abspath(file))  # as a shell completes it
+    if project.experiments not in path.parents or ("/" not in name and not path.is_file()):
+        path = Path(os.path.abspath(project.experiments / file))
+    if project.experiments in path.parents:
+        parts = path.relative_to(project.experiments).with_suffix("").parts
+        names = all(part.isidentifier() and not keyword.iskeyword(part) and part[0] != "_" for part in parts)
+        if names and path.stem != "conftest":
+            return path
+    raise UsageError(
+        f"{name}: not a name of an experiment; it must be letters, digits and _, not a keyword, not beginning with _, "
+        f"and lie in {project.experiments}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,73 +1,130 @@
-"""What a run may use beyond its budget follows from what the baseline took."""
+"""What a run may use beyond its budget follows from what the baseline took; and what a run's result means."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from fakes import failed, result
+from tiny_project import TinyProject
 
 from pytest_autoresearch.core.budget import Budget
+from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.records import Outcome, Record, RunStats
 from pytest_autoresearch.core.track import read_track
-from pytest_autoresearch.judging.baseline import Record
-from pytest_autoresearch.judging.judge import Judge
-from pytest_autoresearch.judging.ledger import Ledger
-from pytest_autoresearch.referee import local as referee
-from pytest_autoresearch.referee.compiled import CompiledCode
+from pytest_autoresearch.judging.judge import within_limits
+from pytest_autoresearch.referee.executor import JobSpec
 
 ROOT = Path(__file__).parents[2]
 
 
-def job_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, budget: Budget, **took: float) -> referee.Job:
-    """The job that a judge gives the referee, against a baseline that took so much."""
-    jobs: list[referee.Job] = []
-    monkeypatch.setattr(referee, "run", lambda job, watchdog, spectator: jobs.append(job))
-    monkeypatch.setenv("AUTORESEARCH_CACHE", str(tmp_path))
+def limited(device: str, budget: Budget, **took: float) -> JobSpec:
+    """A job on such a track, against a baseline whose two runs took so much."""
     track = replace(read_track(ROOT / "baseline/cpu"), device=device, budget=budget)
-    watchers: Any = SimpleNamespace(watch=lambda label: nullcontext())
-    judge = Judge(track, None, None, Ledger(tmp_path), lambda seconds: nullcontext(), watchers)  # type: ignore[arg-type]
-    judge.run("idea", "source", 0, Record("sha", {}, **took))  # type: ignore[arg-type]
-    return jobs[0]
-
-
-@pytest.mark.parametrize(("source", "rehearsed"), [("x = 1", False), ("model = torch.compile(model)", True)])
-def test_only_a_program_that_compiles_is_rehearsed_and_its_failure_is_no_verdict(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, rehearsed: bool
-) -> None:
-    called: list[str] = []
-    monkeypatch.setattr(referee, "run", lambda *arguments: called.append("run"))
-    monkeypatch.setattr(referee, "rehearse", lambda *arguments: called.append("rehearse"))
-    watchers: Any = SimpleNamespace(watch=lambda label: nullcontext())
-    compiled = CompiledCode(tmp_path / "compiled", "sha")
-    track = read_track(ROOT / "baseline/cpu")
-    nobody: Any = None
-    watchdog: Any = nobody
-    judge = Judge(track, nobody, None, Ledger(tmp_path), watchdog, watchers, compiled=compiled)
-    judge.run("idea", source, 0)
-    assert called == ["rehearse", "run"] if rehearsed else ["run"]
+    record = Record("sha", "sha", {}, RunStats.of([result(seed, **took) for seed in (0, 1)]))
+    return within_limits(JobSpec("source", 0, track, "key", "evidence"), record)
 
 
 @pytest.mark.parametrize(("free", "startup"), [(10.0, 25.0), (100.0, 120.0), (0.0, 120.0)])
-def test_on_a_gpu_starting_may_take_twice_as_long_as_the_baselines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, startup: float
-) -> None:
-    job = job_of(tmp_path, monkeypatch, "cuda", Budget(300, "s", 120, 600), free_seconds=free, first_answer=4.0)
-    assert job.track.budget == Budget(300, "s", startup, 600)
-    assert job.first_answer == (13.0 if free else None)
+def test_on_a_gpu_starting_may_take_twice_as_long_as_the_baselines(free: float, startup: float) -> None:
+    spec = limited("cuda", Budget(300, "s", 120, 600), free_seconds=free, first_answer=4.0)
+    assert spec.track.budget == Budget(300, "s", startup, 600)
+    assert spec.first_answer == (13.0 if free else None)
 
 
 @pytest.mark.parametrize(("device", "unit"), [("cpu", "s"), ("cuda", "steps"), ("cuda", "flop")])
-def test_elsewhere_the_startup_is_the_tracks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, unit: str
-) -> None:
+def test_elsewhere_the_startup_is_the_tracks(device: str, unit: str) -> None:
     budget = Budget(300, unit, 120, 600)
-    assert job_of(tmp_path, monkeypatch, device, budget, free_seconds=10.0).track.budget == budget
+    spec = limited(device, budget, free_seconds=10.0, first_answer=4.0)
+    assert spec.track.budget == budget
+    assert spec.first_answer is None
 
 
-def test_uncounted_work_may_take_twice_the_baselines_cpu_seconds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert job_of(tmp_path, monkeypatch, "cpu", Budget(1e9, "flop", 60, 180), cpu_seconds=20.0).cpu_limit == 45
-    assert job_of(tmp_path, monkeypatch, "cpu", Budget(1e9, "flop", 60, 180)).cpu_limit is None
-    assert job_of(tmp_path, monkeypatch, "cpu", Budget(9, "steps", 60, 180), cpu_seconds=20.0).cpu_limit is None
+def test_uncounted_work_may_take_twice_the_baselines_cpu_seconds() -> None:
+    assert limited("cpu", Budget(1e9, "flop", 60, 180), cpu_seconds=20.0).cpu_limit == 45
+    assert limited("cpu", Budget(1e9, "flop", 60, 180), cpu_seconds=0.0).cpu_limit is None
+    assert limited("cpu", Budget(9, "steps", 60, 180), cpu_seconds=20.0).cpu_limit is None
+
+
+def test_the_baseline_itself_has_no_such_limits_and_experiments_have(project: TinyProject) -> None:
+    project.track('train = "12 steps"', 'train = "1e9 flop"')
+    project.idea("good")
+    fake = project.fake([result(0, 2.0, cpu_seconds=3.0), result(1, 2.02, cpu_seconds=5.0)], good=[1.9, 1.92])
+    project.night(fake)
+    assert [spec.cpu_limit for spec in fake.specs] == [None, None, 13.0, 13.0]
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome not in ("kept", "discarded")])
+def test_a_failure_ends_the_judgement_whatever_the_seeds_before(project: TinyProject, outcome: Outcome) -> None:
+    project.idea("good")
+    night = project.night(project.fake(good=[1.9, failed(outcome, "the reason", detail="a traceback")]))
+    verdict = night.verdicts["good"]
+    assert (verdict.outcome, verdict.reason, verdict.detail) == (outcome, "the reason", "a traceback")
+    assert verdict.scores == [1.9]
+    assert verdict.runs == 2
+    (row,) = [row for row in project.rows if row["experiment"] == "good"]
+    assert (row["status"], row["val_bpb"], row["memory_gb"]) == ("crash", "0.000000", "0.0")
+
+
+def test_memory_growth_is_measured_and_may_be_bounded(project: TinyProject) -> None:
+    project.idea("hungry")
+    fake = project.fake(hungry=[result(0, 1.9, memory_gb=0.8), result(1, 1.92, memory_gb=0.8)])
+    assert project.night(fake, promote=False).verdicts["hungry"].memory_growth == pytest.approx(0.6)
+    project.track("alpha = 0.05", "alpha = 0.05\nmax_memory_growth = 0.5")
+    night = project.night(fake, promote=False)
+    assert night.lines["hungry"].endswith("takes too much memory: 0.8 GB, the baseline 0.5 GB, 50% more is allowed")
+    assert night.verdicts["hungry"].runs == 1
+    project.track("max_memory_growth = 0.5", "max_memory_growth = 0.7")
+    assert project.night(fake, promote=False).verdicts["hungry"].outcome is Outcome.KEPT
+
+
+# -- simpler is a win --
+
+SIMPLER = """
+GOAL = "simplify"
+
+def make_model(vocab_size):
+    return nn.Embedding(vocab_size, vocab_size)  # {name} #
+
+def train(run):
+    for _ in run.batches({size}):
+        pass
+    return make_model(run.vocab_size)
+"""
+LONGER = "def make_model(vocab_size):\n    size = vocab_size\n    again = size\n    return nn.Embedding(again, again)"
+
+
+def simplifying(project: TinyProject) -> None:
+    project.track("alpha = 0.05", "alpha = 0.05\nnoise = 0.001\nsimplify_margin = 0.01")
+    for name in ("simpler", "worse"):
+        project.experiment(name, f"from baseline import *\n{SIMPLER.format(name=name, size=len(name))}")
+
+
+def test_simpler_and_hardly_worse_is_kept(project: TinyProject) -> None:
+    simplifying(project)
+    project.idea("longer", f'GOAL = "simplify"\n\n\n{LONGER}')
+    night = project.night(project.fake(simpler=[2.001, 2.021], worse=[2.05, 2.07]))
+    assert night.lines["simpler"].startswith("KEPT 2.0110 against 2.0100 (+0.0010, p ")
+    assert "as simpler by " in night.lines["simpler"]
+    assert night.lines["simpler"].endswith("lines and worse by less than 0.01")
+    assert night.verdicts["worse"].outcome is Outcome.DISCARDED
+    assert "is no simpler: " in night.lines["longer"]
+    assert night.verdicts["longer"].runs == 0
+    assert night.summary.promotion
+    assert night.summary.promotion.verdict.experiment == "simpler"
+    assert "GOAL" not in (project.path / "baseline/cpu/train.py").read_text()
+
+
+def test_a_gain_goes_before_a_simplification(project: TinyProject) -> None:
+    simplifying(project)
+    project.idea("faster")
+    night = project.night(project.fake(simpler=[1.7, 1.72], worse=[2.3], faster=[1.8, 1.82]))
+    assert night.summary.promotion
+    assert night.summary.promotion.verdict.experiment == "faster"
+
+
+def test_a_goal_needs_a_margin(project: TinyProject) -> None:
+    simplifying(project)
+    project.track("simplify_margin = 0.01\n", "")
+    words = r'^experiments/simpler.py: GOAL = "simplify" needs simplify_margin in baseline/cpu/track.toml$'
+    with pytest.raises(UsageError, match=words):
+        project.night(project.fake())

@@ -1,260 +1,357 @@
-"""The main job on a small project: record, judge, log, promote, replay."""
+"""What a session decides: which experiments to judge, what to replay, log and promote. Nothing trains here."""
 
-import io
 import json
-import re
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from pathlib import Path
 
-import pandas
 import pytest
-from tiny_project import BASELINE, TinyProject
+from fakes import FakeExecutor, failed, result
+from tiny_project import BASELINE, TinyProject, write
 
-from pytest_autoresearch.cli import main as autoresearch
+from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.records import Outcome
+from pytest_autoresearch.judging.project import Options, Project
+from pytest_autoresearch.judging.session import Session
 
-pytestmark = pytest.mark.usefixtures("recorded")
-
-
-Outcomes = Callable[[pytest.RunResult], dict[str, str]]
-
-FASTER = "LEARNING_RATE = LEARNING_RATE * 10"
-FASTEST = "LEARNING_RATE = 0.05"
-SLOWER = "LEARNING_RATE = LEARNING_RATE / 10"
-NARROWER = "WIDTH = 15"
+GOOD, BETTER, BAD = [1.9, 1.92], [1.8, 1.82], [2.3]
 
 
-def test_a_night_of_two_sessions(
-    project: TinyProject, outcomes: Outcomes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def fake(project: TinyProject) -> FakeExecutor:
+    """Three experiments: of two that are kept one is better."""
+    for name in ("good", "better", "bad"):
+        project.idea(name)
+    return project.fake(good=GOOD, better=BETTER, bad=BAD)
+
+
+def statuses(project: TinyProject) -> list[tuple[str, str]]:
+    return [(row["experiment"], row["status"]) for row in project.rows]
+
+
+def train_py(project: TinyProject) -> Path:
+    return project.path / "baseline/cpu/train.py"
+
+
+def record(project: TinyProject) -> dict:  # type: ignore[type-arg]
+    """The only record in baseline.json."""
+    (found,) = json.loads((project.path / "baseline/cpu/baseline.json").read_text())["records"].values()
+    return dict(found)
+
+
+# -- a night --
+
+
+def test_the_best_is_promoted_and_what_it_outran_is_tried_on_top_of_it(
+    project: TinyProject, fake: FakeExecutor
 ) -> None:
-    """The best of the first session is promoted; what it outran stacks on it in the second, or does not."""
-    (project.path / "baseline/cpu/baseline.json").unlink()
-    project.experiment("faster", FASTER)
-    project.experiment("fastest", FASTEST, "A high rate\tfrom the start")
-    project.experiment("slower", SLOWER)
-    monkeypatch.chdir(project.path)
-    autoresearch(["show", "fastest"])
-    shown = capsys.readouterr().out
+    first = project.night(fake)
+    both = [(name, seed) for name in ("baseline", "better", "good") for seed in (0, 1)]
+    assert first.trained == [*both[:2], ("bad", 0), *both[2:]]
+    assert first.summary.promotion
+    assert first.summary.promotion.verdict.experiment == "better"
+    assert (first.summary.promotion.before, first.summary.promotion.after) == pytest.approx((2.01, 1.81))
+    assert statuses(project) == [("baseline", "keep"), ("bad", "discard"), ("good", "pass"), ("better", "keep")]
+    assert "# better #" in train_py(project).read_text()
+    assert record(project)["stats"]["val_bpb"] == BETTER
 
-    first = project.run()
-    first.assert_outcomes(passed=2, failed=1)
-    said = outcomes(first)
-    assert re.match(r"KEPT \d\.\d{4} \(-\d\.\d{4}, p [\d.e-]+\)", said["fastest"])
-    assert re.match(r"DISCARDED \d\.\d{4} \(\+\d\.\d{4}, p 0\.\d+\) not below the baseline", said["slower"])
-    first.stdout.fnmatch_lines(
-        [
-            "*no record for this platform: baseline/cpu/train.py is recorded first*",
-            "*baseline recorded: *val_bpb*",
-            "promoted fastest: *",
-        ]
-    )
-    assert (project.path / "baseline/cpu/train.py").read_text() == shown
-    record = next(iter(json.loads((project.path / "baseline/cpu/baseline.json").read_text())["records"].values()))
-    rows = {row["experiment"]: row for row in project.rows}
-    assert [row["status"] for row in project.rows] == ["keep", "discard", "pass", "keep"]
-    assert project.rows[0]["experiment"] == "baseline"
-    assert rows["fastest"]["description"] == "A high rate from the start."
-    assert sum(record["scores"]) / 2 == pytest.approx(float(rows["fastest"]["val_bpb"]), abs=1e-6)
-    assert rows["slower"]["runs"] == "1"
-    evidence = project.path / f"results/cpu/fastest-{rows['fastest']['program_sha'][:7]}"
-    assert {path.name for path in (evidence / "seed-1").iterdir()} >= {"program.py", "log.txt", "result.json"}
-
-    project.experiment("narrower", NARROWER)
-    second = project.run()
-    said = outcomes(second)
-    assert said["faster"].startswith(("KEPT", "DISCARDED"))  # outrun, so it is tried on the new baseline by itself
-    assert said["fastest"].startswith("UNCHANGED: the program equals the baseline")
-    assert said["slower"].startswith("SKIPPED: discarded against an earlier baseline")
-    second.stdout.fnmatch_lines(["*autoresearch: baseline *val_bpb*"])
-    assert "baseline recorded" not in second.stdout.str()
+    fake.canned = {"# good #": [1.7, 1.72]}
+    second = project.night(fake)
+    assert second.skipped == {
+        "bad": f"discarded against an earlier baseline, {first.verdicts['bad'].baseline_sha[:7]} "
+        "(--ar-retest judges it anew)",
+        "better": "the program equals the baseline",
+    }
+    assert second.trained == [("good", 0), ("good", 1)]
+    assert second.verdicts["good"].baseline_scores == BETTER
+    assert statuses(project)[-1] == ("good", "keep")
 
 
-def test_a_second_promotion_stacks_on_the_first(project: TinyProject) -> None:
-    project.experiment("faster", FASTER)
-    project.run().assert_outcomes(passed=1)
-    project.experiment("wider", "WIDTH = WIDTH * 4")
-    project.run().assert_outcomes(passed=1, skipped=1)
-    program = (project.path / "baseline/cpu/train.py").read_text()
-    assert "LEARNING_RATE = LEARNING_RATE * 10" in program
-    assert "WIDTH = WIDTH * 4" in program
-    kept = [float(row["val_bpb"]) for row in project.rows if row["status"] == "keep"]
-    assert len(kept) == 3
-    assert kept == sorted(kept, reverse=True)
-
-
-def test_recorded_verdicts_are_replayed_and_nothing_trains(project: TinyProject, outcomes: Outcomes) -> None:
-    project.experiment("faster", FASTER)
-    project.experiment("slower", SLOWER)
-    first = project.run("--ar-no-promote")
-    assert "nothing promoted: --ar-no-promote" in first.stdout.str()
-    trained, rows = project.seeds_trained(), project.rows
-    again = project.run("--ar-no-promote")
-    assert again.ret == first.ret == pytest.ExitCode.TESTS_FAILED
-    assert outcomes(again)["faster"].startswith("KEPT (recorded) ")
-    assert outcomes(again)["slower"].startswith("DISCARDED (recorded) ")
-    assert project.seeds_trained() == trained
+def test_replayed_verdicts_train_nothing_and_may_be_promoted_later(project: TinyProject, fake: FakeExecutor) -> None:
+    first = project.night(fake, promote=False)
+    assert first.summary.notes == ["nothing promoted: interrupted"]
+    rows = project.rows
+    again = project.night(fake, promote=False)
+    assert again.trained == []
+    assert again.lines["good"] == "KEPT (replayed) 1.9100 against 2.0100 (-0.1000, p 0.0025)"
+    assert again.lines["bad"].startswith("DISCARDED (replayed) 2.3000 against 2.0000 on seed 0 (+0.3000, p 0.99)")
     assert project.rows == rows
-    assert (project.path / "baseline/cpu/train.py").read_text() == BASELINE
-
-    promoting = project.run()  # what was kept earlier is promoted without training again
-    assert "promoted faster" in promoting.stdout.str()
-    assert project.seeds_trained() == trained
-    assert [row["status"] for row in project.rows] == ["keep", "discard", "pass", "keep"]
-
-
-def test_the_same_seed_twice_gives_the_same_score(project: TinyProject) -> None:
-    project.experiment("slower", SLOWER)
-    project.run()
-    project.run("--ar-rerun")
-    first, second = (float(row["val_bpb"]) for row in project.rows if row["experiment"] == "slower")
-    assert first == pytest.approx(second, abs=3e-3)
+    assert train_py(project).read_text() == BASELINE
+    promoting = project.night(fake)
+    assert promoting.trained == []
+    assert promoting.summary.promotion
+    assert statuses(project) == [*[(row["experiment"], row["status"]) for row in rows], ("better", "keep")]
 
 
-def test_another_setting_than_the_tracks_promotes_nothing(project: TinyProject) -> None:
-    project.experiment("faster", FASTER)
-    result = project.run("--ar-seeds", "1")
-    result.assert_outcomes(passed=1)
-    assert "nothing promoted: --ar-seeds is below the track's 2" in result.stdout.str()
-    result = project.run("--ar-budget", "4 steps", "--ar-seeds", "1")
-    assert "nothing promoted: --ar-budget is not the track's 12 steps" in result.stdout.str()
-    assert (project.path / "baseline/cpu/train.py").read_text() == BASELINE
-    assert project.run().parseoutcomes() == {"passed": 1}  # a full judgement, its second baseline seed recorded now
-    assert "LEARNING_RATE * 10" in (project.path / "baseline/cpu/train.py").read_text()
+def test_what_was_kept_before_a_session_died_is_promoted_by_the_next(project: TinyProject, fake: FakeExecutor) -> None:
+    project.night(fake, finish=False)
+    assert statuses(project) == [("baseline", "keep"), ("bad", "discard")]
+    assert project.night(fake).summary.promotion
+    assert statuses(project)[2:] == [("good", "pass"), ("better", "keep")]
 
 
-def test_a_changed_setting_judges_anew_and_another_one_comes_back(project: TinyProject, outcomes: Outcomes) -> None:
-    """What was judged on this very baseline under one setting is not "judged against an earlier one" under another."""
-    project.experiment("slower", SLOWER)
-    assert outcomes(project.run("--ar-seeds", "1"))["slower"].startswith("DISCARDED ")
-    trial = project.run("--ar-seeds", "1", "--ar-budget", "4 steps")
-    assert outcomes(trial)["slower"].startswith("DISCARDED ")
-    assert "(recorded)" not in outcomes(trial)["slower"]
-    again = project.run("--ar-seeds", "1")
-    assert outcomes(again)["slower"].startswith("DISCARDED (recorded)")
-    assert [row["track"] for row in project.rows] == ["cpu", "cpu", "cpu@4steps", "cpu@4steps"]
-    assert {row["experiment"] for row in project.rows if row["status"] == "keep"} == {"baseline"}
-    project.track('limit = "60 s"', 'limit = "70 s"')  # a verdict may hang on it, when it was "timed out"
-    assert "(recorded)" not in outcomes(project.run("--ar-seeds", "1"))["slower"]
+def test_rerun_and_retest_train_again(project: TinyProject, fake: FakeExecutor) -> None:
+    project.night(fake, promote=False)
+    assert len(project.night(fake, promote=False, rerun=True).trained) == 5
+    project.night(fake)
+    retested = project.night(fake, retest=True)
+    assert ("bad", 0) in retested.trained
+    assert retested.verdicts["bad"].baseline_scores == BETTER
 
 
-def test_the_baseline_is_recorded_anew_when_asked(project: TinyProject) -> None:
-    (project.path / "baseline/cpu/baseline.json").unlink()
-    project.experiment("slower", SLOWER)
-    project.run("--ar-seeds", "1")
-    before = {path: when for path, when in project.seeds_trained().items() if "baseline" in path}
-    result = project.run("--ar-seeds", "1", "--ar-record")
-    assert "baseline recorded" in result.stdout.str()
-    after = {path: when for path, when in project.seeds_trained().items() if "baseline" in path}
-    assert before.keys() == after.keys()
-    assert all(after[path] > before[path] for path in before)
+def test_another_setting_than_the_tracks_promotes_nothing(project: TinyProject, fake: FakeExecutor) -> None:
+    look = project.night(fake, seeds=1)
+    assert look.summary.notes == ["nothing promoted: --ar-seeds is below the track's 2"]
+    assert look.lines["good"] == "KEPT (quick look) 1.9000 against 2.0000 (-0.1000)"
+    look = project.night(fake, seeds=1, budget="4 steps")
+    assert look.summary.notes == ["nothing promoted: --ar-budget is not the track's 12 steps"]
+    assert look.summary.track == "cpu@4steps"
+    assert train_py(project).read_text() == BASELINE
+    full = project.night(fake)
+    assert full.trained[0] == ("baseline", 1)  # the seed that its record lacked
+    assert full.summary.promotion
 
 
-def test_what_was_kept_before_a_session_died_is_promoted_by_the_next(project: TinyProject) -> None:
-    project.experiment("faster", FASTER)
-    project.pytester.makeconftest("def pytest_autoresearch_verdict(verdict):\n    raise RuntimeError('died')\n")
-    project.run("--ar-seeds", "2")
-    assert (project.path / "baseline/cpu/train.py").read_text() == BASELINE
-    (project.path / "conftest.py").unlink()
-    trained = project.seeds_trained()
-    assert "promoted faster" in project.run().stdout.str()
-    assert project.seeds_trained() == trained
+def test_a_budget_that_is_nearly_the_tracks_is_not_the_tracks(project: TinyProject, fake: FakeExecutor) -> None:
+    project.track('train = "12 steps"', 'train = "5e11 flop"')
+    nearly = project.night(fake, budget="5.000001e11 flop")
+    assert nearly.session.context.track.name == "cpu@500000100000.0flop"
+    assert nearly.summary.promotion is None
+    own = project.night(fake, budget="5e11 flop")
+    assert own.session.context.track.name == "cpu"
+    assert own.summary.promotion
 
 
-def test_bad_options_are_one_line(project: TinyProject) -> None:
-    project.experiment("faster", FASTER)
-    for arguments, words in (
-        (["--ar-budget", "soon"], '--ar-budget soon: must be a positive number and a unit, as in "5 s"'),
-        (["--ar-seeds", "0"], "--ar-seeds 0: must be a whole number of at least 1"),
-        (["--ar-track", "tpu"], "baseline: no track 'tpu'; there is: cpu"),
-    ):
-        result = project.run(*arguments)
-        result.assert_outcomes(errors=1)
-        assert words in result.stdout.str()
+def test_a_changed_rule_judges_anew_and_an_old_one_comes_back(project: TinyProject, fake: FakeExecutor) -> None:
+    first = project.night(fake, promote=False)
+    project.track('limit = "60 s"', 'limit = "70 s"')  # a verdict may depend on it, when it was "timed out"
+    assert len(project.night(fake, promote=False).trained) == 5
+    project.track('limit = "70 s"', 'limit = "60 s"')
+    back = project.night(fake, promote=False)
+    assert back.trained == []
+    assert {v.key for v in back.verdicts.values()} == {v.key for v in first.verdicts.values()}
 
 
-def test_only_for_another_track_and_retest(project: TinyProject, outcomes: Outcomes) -> None:
-    project.experiment("elsewhere", 'TRACK = "cuda"\nWIDTH = 99')
-    project.experiment("faster", FASTER)
-    project.experiment("slower", SLOWER)
-    result = project.run()
-    assert outcomes(result)["elsewhere"].startswith("SKIPPED: only for track cuda; this is cpu")
-    result = project.run("--ar-retest", "-k", "slower")
-    assert outcomes(result)["slower"].startswith("DISCARDED ")
-
-
-def test_a_pandas_reader_of_the_five_columns(project: TinyProject) -> None:
-    """What the field's own notebook reads, it reads right here."""
-    project.experiment("faster", FASTER, "'A quote' that\tnever \\\"ends")
-    project.experiment("slower", SLOWER)
-    project.experiment("crashing", "def make_model(vocab_size):\n    raise RuntimeError('no model')")
-    project.run()
-    text = (project.path / "results.tsv").read_text()
-    frame = pandas.read_csv(io.StringIO(text), sep="\t")
-    assert list(frame.columns[:5]) == ["commit", "val_bpb", "memory_gb", "status", "description"]
-    assert frame["status"].value_counts().to_dict() == {"keep": 2, "discard": 1, "crash": 1}
-    crash = frame[frame["status"] == "crash"].iloc[0]
-    assert (crash["val_bpb"], crash["memory_gb"]) == (0, 0)
-    assert frame[frame["status"] == "keep"]["val_bpb"].is_monotonic_decreasing
-
-
-def test_hooks_of_our_own(project: TinyProject) -> None:
-    project.pytester.makeconftest(
-        """
-        def pytest_autoresearch_verdict(config, verdict):
-            print("HOOK", verdict.experiment, verdict.outcome, verdict.recorded)
-        def pytest_autoresearch_promoted(config, promotion):
-            print("HOOK promoted", promotion.verdict.experiment, promotion.after < promotion.before)
-        """
-    )
-    project.experiment("faster", FASTER)
-    result = project.run("-s")
-    result.stdout.fnmatch_lines(["*HOOK faster kept False*", "HOOK promoted faster True"])
-
-
-def test_an_experiment_for_a_track_is_also_for_those_made_of_it(project: TinyProject, outcomes: Outcomes) -> None:
-    (project.path / "baseline/cpu").rename(project.path / "baseline/cpu-4gb")
-    project.experiment("here", 'TRACK = "cpu"\n' + FASTER)
-    project.experiment("elsewhere", 'TRACK = "cp"\n' + FASTER)
-    found = outcomes(project.run("--ar-track", "cpu-4gb", "--ar-seeds", "1"))
-    assert found["here"].startswith(("KEPT", "DISCARDED"))
-    assert found["elsewhere"].startswith("SKIPPED: only for track cp; this is cpu-4gb")
-
-
-def test_a_corpus_on_the_hub_is_asked_for_once_and_not_for_a_look_at_the_collection(
-    project: TinyProject, monkeypatch: pytest.MonkeyPatch
+def test_an_experiment_of_another_track_is_skipped_before_anything_else(
+    project: TinyProject, fake: FakeExecutor
 ) -> None:
-    asked = []
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_error(404)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    project.track('corpus = "text"', 'corpus = "hf:nobody/nothing"')
-    project.experiment("one", FASTER)
-    project.experiment("two", SLOWER)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        assert project.run("--co").ret == 0
-        assert not asked
-        result = project.pytester.runpytest_subprocess("experiments")
-        server.shutdown()
-    result.assert_outcomes(errors=2)
-    result.stdout.fnmatch_lines(["autoresearch: corpus hf:nobody/nothing is not in the cache: it is fetched first"])
-    assert result.stdout.str().count("corpus 'hf:nobody/nothing': ") >= 2
-    assert len([path for path in asked if "nobody" in path]) == 1  # huggingface_hub has questions of its own
+    project.track('corpus = "text"', 'corpus = "hf:nobody/nothing"')  # which nobody is asked for
+    for name in ("good", "better", "bad"):
+        project.experiment(name, 'TRACK = "cuda"\nUNKNOWN = 3')
+    assert set(project.night(fake).skipped.values()) == {"only for track cuda; this is cpu"}
 
 
-def test_a_track_for_a_device_that_is_not_there(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    project.track('device = "cpu"', 'device = "cuda"')
-    project.experiment("one", FASTER)
-    result = project.run()
-    result.assert_outcomes(errors=1)
-    words = 'baseline/cpu/track.toml: device = "cuda": torch * finds none here; choose another track with --ar-track'
-    result.stdout.fnmatch_lines([f"autoresearch: {words}", words])
+def test_an_experiment_for_a_track_is_also_for_those_made_of_it(project: TinyProject, fake: FakeExecutor) -> None:
+    (project.path / "baseline/cpu").rename(project.path / "baseline/cpu-4gb")
+    project.idea("here", 'TRACK = "cpu"')
+    project.idea("elsewhere", 'TRACK = "cp"')
+    night = project.night(fake, track="cpu-4gb")
+    assert "here" in night.verdicts
+    assert night.skipped == {"elsewhere": "only for track cp; this is cpu-4gb"}
+
+
+# -- one program, judged once --
+
+
+def test_a_program_that_was_judged_under_another_name_is_replayed(project: TinyProject, fake: FakeExecutor) -> None:
+    project.night(fake)
+    source = (project.path / "experiments/bad.py").read_text()
+    (project.path / "experiments/bad.py").unlink()
+    renamed = source.replace('"""bad."""', '"""Another description."""').replace("WIDTH = 3", "WIDTH  =  (3)  # why")
+    write(project.path / "experiments/twin.py", renamed)
+    rows = project.rows
+    night = project.night(fake, retest=True)
+    assert ("twin", 0) in night.trained  # on the new baseline nobody has judged it
+    fake.specs.clear()
+    write(project.path / "experiments/triplet.py", renamed)
+    night = project.night(fake)
+    assert night.trained == []
+    assert night.verdicts["triplet"].same_as == "twin"
+    assert night.lines["triplet"].startswith("DISCARDED (replayed, same program as twin) 2.3000 against 1.8000")
+    assert [row["experiment"] for row in project.rows[len(rows) :]] == ["good", "twin"]
+
+
+def test_two_names_of_one_program_in_one_session(project: TinyProject) -> None:
+    project.idea("one")
+    write(project.path / "experiments/two.py", (project.path / "experiments/one.py").read_text().replace("one.", "2"))
+    night = project.night(project.fake(one=GOOD))
+    assert [name for name, _ in night.trained] == ["baseline", "baseline", "one", "one"]
+    assert night.lines["two"].startswith("KEPT (replayed, same program as one) ")
+    assert night.summary.promotion
+    assert statuses(project) == [("baseline", "keep"), ("one", "keep")]
+
+
+def test_names_that_look_alike_share_no_evidence(project: TinyProject) -> None:
+    names = ["a/b", "a+b", "a--b", "a%2Bb", "a/b/c"]
+    for name in names:
+        project.experiment(name, "WIDTH = 3")
+    project.night(project.fake([2.0, 2.02]), rerun=True)
+    folders = {path.name.rpartition("-")[0] for path in (project.path / "results/cpu").iterdir()}
+    assert len(folders - {"baseline"}) == len(names)
+    assert all("/" not in name for name in folders)
+
+
+# -- records --
+
+
+def test_a_verdict_by_another_record_is_neither_replayed_nor_promoted(project: TinyProject) -> None:
+    """A record that was too bad let 2.2 pass; the new record does not."""
+    project.idea("good")
+    fake = project.fake([2.5, 2.52], good=[2.2, 2.22])
+    assert project.night(fake, promote=False).verdicts["good"].outcome is Outcome.KEPT
+    fake.baseline = [2.1, 2.12]
+    night = project.night(fake, record=True)
+    assert night.verdicts["good"].outcome is Outcome.DISCARDED
+    assert not night.verdicts["good"].replayed
+    assert night.summary.promotion is None
+    assert train_py(project).read_text() == BASELINE
+
+
+def test_a_record_that_changes_between_verdict_and_promotion_stops_it(project: TinyProject) -> None:
+    project.idea("good")
+    fake = project.fake([2.5, 2.52], good=[2.2, 2.22])
+    night = project.night(fake, finish=False)
+    fake.baseline = [2.1, 2.12]
+    (project.path / "experiments/good.py").rename(project.path / "good.py")
+    project.idea("other")
+    project.night(fake, record=True, promote=False)
+    night.session.log.finish(promote=True)
+    assert night.session.log.summary().promotion is None
+    assert "its record has changed meanwhile" in night.session.log.summary().notes[-1]
+    assert train_py(project).read_text() == BASELINE
+
+
+def test_a_verdict_without_the_sandbox_is_none_with_it(project: TinyProject) -> None:
+    project.idea("good")
+    fake = project.fake(good=GOOD)
+    project.night(fake, promote=False)
+    fake.kind = "sandbox"
+    night = project.night(fake, promote=False)
+    assert night.trained == [("good", 0), ("good", 1)]
+    assert night.verdicts["good"].stats.isolation == ["sandbox", "sandbox"]
+    fake.kind = "process"
+    assert project.night(fake, promote=False).trained == []
+
+
+def test_a_record_grows_seed_by_seed_and_keeps_what_it_had(project: TinyProject) -> None:
+    project.idea("good")
+    fake = project.fake([2.0, KeyboardInterrupt()], good=GOOD)
+    with pytest.raises(KeyboardInterrupt):
+        project.night(fake)
+    first = record(project)["stats"]
+    assert first["val_bpb"] == [2.0]
+    fake.baseline = [9.9, 2.02]
+    fake.kind = "sandbox"
+    project.night(fake, promote=False)
+    stats = record(project)["stats"]
+    assert stats["val_bpb"] == [2.0, 2.02]
+    assert stats["curve"] == [[2.5, 2.0], [2.5, 2.02]]
+    assert stats["isolation"] == ["process", "sandbox"]
+
+
+def test_a_baseline_that_does_not_train_is_one_problem_and_tried_once(project: TinyProject) -> None:
+    for name in ("one", "two"):
+        project.idea(name)
+    fake = project.fake([failed(Outcome.CRASHED, "RuntimeError: no luck")])
+    session = Session(Project(project.path, project.path / "experiments", project.path / "baseline"), Options(), fake)
+    for name in ("one", "two"):
+        with pytest.raises(UsageError, match=r"^baseline/cpu/train.py: the baseline itself crashed on seed 0: Runt"):
+            session.plan(project.path / f"experiments/{name}.py")
+    assert len(fake.specs) == 1
+
+
+# -- a baseline that was changed by hand --
+
+
+def test_a_changed_baseline_is_one_error_before_anything_trains(project: TinyProject, fake: FakeExecutor) -> None:
+    project.night(fake, promote=False)
+    train_py(project).write_text(BASELINE.replace("WIDTH = 16", "WIDTH = 99"))
+    fake.specs.clear()
+    with pytest.raises(UsageError) as error:
+        project.night(fake)
+    assert str(error.value).startswith("baseline/cpu/train.py: changed in `WIDTH` since its record of 20")
+    assert str(error.value).endswith(
+        "(2.0100 val_bpb): make the change an experiment, or accept it unjudged with --ar-record"
+    )
+    assert fake.specs == []
+
+    accepted = project.night(fake, record=True, promote=False)
+    assert accepted.trained[:2] == [("baseline", 0), ("baseline", 1)]
+    last = [row for row in project.rows if row["experiment"] == "baseline"][-1]
+    assert last["description"] == "baseline, changed by hand"
+    assert project.night(fake, promote=False).trained == []
+
+
+def test_comments_and_layout_are_no_change(project: TinyProject, fake: FakeExecutor) -> None:
+    project.night(fake, promote=False)
+    train_py(project).write_text(f"# why\n{BASELINE}".replace("WIDTH = 16", "WIDTH  =  16  # narrow"))
+    night = project.night(fake, promote=False)
+    assert night.trained == []
+    assert night.verdicts["good"].replayed
+
+
+def test_what_another_platform_has_recorded_is_recorded_here(
+    project: TinyProject, fake: FakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.night(fake, promote=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    night = project.night(fake, promote=False)
+    assert night.trained[:2] == [("baseline", 0), ("baseline", 1)]
+    assert len(json.loads((project.path / "baseline/cpu/baseline.json").read_text())["records"]) == 2
+
+
+# -- runs that end from outside --
+
+
+def test_a_run_that_was_killed_from_outside_is_tried_once_more(project: TinyProject) -> None:
+    project.idea("good")
+    killed = failed(Outcome.CRASHED, "killed by SIGKILL", interrupted=True)
+
+    class Once(FakeExecutor):
+        def run(self, spec, on_progress):  # type: ignore[no-untyped-def]
+            self.canned = {"# good #": [1.9, 1.92]} if (spec, killed) in self.seen else {"# good #": [1.9, killed]}
+            self.seen.append((spec, killed))
+            return super().run(spec, on_progress)
+
+        seen: list = []  # type: ignore[type-arg]  # noqa: RUF012
+
+    night = project.night(Once(project.path, [2.0, 2.02], {}))
+    assert night.trained == [("baseline", 0), ("baseline", 1), ("good", 0), ("good", 1), ("good", 1)]
+    assert night.verdicts["good"].outcome is Outcome.KEPT
+    assert night.verdicts["good"].scores == [1.9, 1.92]
+
+
+def test_killed_twice_is_crashed(project: TinyProject) -> None:
+    project.idea("good")
+    night = project.night(project.fake(good=[1.9, failed(Outcome.CRASHED, "killed by SIGKILL", interrupted=True)]))
+    assert night.trained[2:] == [("good", 0), ("good", 1), ("good", 1)]
+    assert night.lines["good"] == "CRASHED 1.9000 against 2.0000 on seed 0 (-0.1000, p 0.045) killed by SIGKILL"
+
+
+def test_a_crash_of_its_own_is_tried_once(project: TinyProject) -> None:
+    project.idea("good")
+    night = project.night(project.fake(good=[failed(Outcome.CRASHED, "killed by SIGSEGV")]))
+    assert night.trained[2:] == [("good", 0)]
+
+
+# -- files that are no experiments --
+
+
+def test_a_broken_file_is_a_verdict_of_its_own(project: TinyProject, fake: FakeExecutor) -> None:
+    write(project.path / "experiments/broken.py", "def train(run:\n")
+    night = project.night(fake, promote=False)
+    assert night.lines["broken"].startswith("CRASHED experiments/broken.py:1: ")
+    assert ("broken", "crash") in statuses(project)
+    rows = project.rows
+    again = project.night(fake, promote=False)
+    assert again.lines["broken"].startswith("CRASHED (replayed) ")
+    assert project.rows == rows
+
+
+def test_the_same_seed_twice_is_the_same_luck(project: TinyProject) -> None:
+    project.idea("good")
+    seeds_itself = [result(0, 1.9, rng_digest=["a", "b", "c"]), result(1, 1.92, rng_digest=["d", "b", "e"])]
+    night = project.night(project.fake(good=seeds_itself))
+    assert night.lines["good"].partition("p ")[2].partition(") ")[2] == (
+        "the same random numbers for seed 1 as for another: random numbers must follow from run.seed, "
+        "which the harness has seeded them with"
+    )
+    assert night.verdicts["good"].outcome is Outcome.DISQUALIFIED

@@ -23,7 +23,13 @@ class Budget:
     limit: float
 
     def __str__(self) -> str:
-        return f"{self.amount:g} {self.unit}"
+        return f"{exact(self.amount)} {self.unit}"
+
+
+def exact(amount: float) -> str:
+    """A number as short as it can be said without becoming another one: `5e+11`, `500000100000.0`."""
+    short = f"{amount:g}"
+    return short if float(short) == amount else repr(amount)
 
 
 class Meter:

@@ -110,8 +110,8 @@ class Verdict:
     `key` names all that the verdict is a function of, and `platform` the part of it that is the fingerprint; `detail`
     may hold a candidate's traceback; `memory_growth` is against the baseline, as a share of it; `provisional` verdicts
     asked less than the track does, or something else; `status` is the word in the ledger ("" until it has a line
-    there). `replayed`: it was not trained again. `same_as` names the experiment that was judged, where this one's
-    program is the same.
+    there); `note` is what its author should know besides the reason. `replayed`: it was not trained again. `same_as`
+    names the experiment that was judged, where this one's program is the same.
     """
 
     experiment: str
@@ -137,6 +137,7 @@ class Verdict:
     simplifies: bool = False
     provisional: bool = False
     status: str = ""
+    note: str = ""
     replayed: bool = False
     same_as: str = ""
 

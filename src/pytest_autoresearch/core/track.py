@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pytest_autoresearch.core.budget import Budget, parse_amount
+from pytest_autoresearch.core.budget import Budget, exact, parse_amount
 from pytest_autoresearch.core.errors import UsageError
 
 SCORING_VERSION = 1
@@ -214,7 +214,7 @@ def with_options(track: Track, budget: str | None, seeds: int | None) -> Track:
             limit = max(limit, track.budget.startup + 2 * amount)
         other = replace(track.budget, amount=amount, unit=unit, limit=limit)
         if (amount, unit) != (track.budget.amount, track.budget.unit):  # numbers of its own, so a name of its own
-            track = replace(track, name=f"{track.name}@{amount:g}{unit}", budget=other, noise=None)
+            track = replace(track, name=f"{track.name}@{exact(amount)}{unit}", budget=other, noise=None)
     if seeds is not None:
         track = replace(track, seeds=_option("--ar-seeds", seeds, _whole))
     return track

@@ -1,68 +1,47 @@
 """The baseline of a track: the program to beat and its record; recorded once per platform, promoted crash-safe."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from filelock import FileLock
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.files import temporary, write_atomically
+from pytest_autoresearch.core.files import now, temporary, write_atomically
+from pytest_autoresearch.core.records import Record, Verdict
 from pytest_autoresearch.core.track import Track, digest
-from pytest_autoresearch.judging.ledger import Ledger, Verdict
-from pytest_autoresearch.programs.experiment import sha256
+from pytest_autoresearch.judging.ledger import Ledger
+from pytest_autoresearch.programs.experiment import Program
+from pytest_autoresearch.programs.history import changed_lines
 from pytest_autoresearch.programs.statements import unix
 
 
 @dataclass(frozen=True)
-class Record:
-    """What the baseline scored on one platform.
+class PastPromotion:
+    """A promotion as `baseline.json` keeps it: `changed` holds the lines that it added, by top-level name."""
 
-    `scores[n]` is the val_bpb of seed n; `curve` the mean training loss (nats per token) in each hundredth of the
-    budget; `memory_gb` the peak, `seconds` the mean wall time and `cpu_seconds` the mean CPU time of its runs, and
-    `free_seconds` what they took on average for import, building and compilation; `first_answer` as in `Result`, and
-    `isolation` as in `Verdict`.
-    """
-
-    program_sha: str
-    fingerprint: dict[str, str]
-    scores: list[float] = field(default_factory=list)
-    curve: list[float | None] = field(default_factory=list)
-    memory_gb: float = 0.0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    free_seconds: float = 0.0
-    first_answer: float = 0.0
-    isolation: str = ""
-    recorded_at: str = ""
-
-    @property
-    def val_bpb(self) -> float:
-        return fmean(self.scores)
-
-
-def mean_curve(curves: Iterable[list[float | None]]) -> list[float | None]:
-    """The mean over runs, point by point, of the points that there are."""
-    points = ([value for value in column if value is not None] for column in zip(*curves, strict=True))
-    return [fmean(column) if column else None for column in points]
+    experiment: str
+    changed: Mapping[str, list[str]]
+    promoted_at: str
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """`train.py` and `baseline.json` of one track, on disk; what is promoted also gets its line in the ledger."""
+    """`train.py` and `baseline.json` of one track, on disk. What is promoted also gets its line in the ledger."""
 
     track: Track
     ledger: Ledger
 
     @property
     def path(self) -> Path:
+        """The program to beat."""
         return self.track.program_path
 
     @property
     def record_path(self) -> Path:
+        """Its records, by platform, and the promotions so far."""
         return self.track.folder / "baseline.json"
 
     @property
@@ -81,29 +60,49 @@ class Baseline:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{self.path}: the baseline program cannot be read: {error}") from None
 
-    def record(self, fingerprint: dict[str, str], source: str) -> Record:
+    # -- records --
+
+    def record(self, fingerprint: dict[str, str], program: Program) -> Record:
         """The record of this program on this platform; without scores where there is none yet."""
-        stored = self._records().get(digest(fingerprint))
-        if stored and stored["program_sha"] == sha256(source):
-            return Record(**stored)
-        return Record(sha256(source), fingerprint)
+        stored = self._read()[0].get(digest(fingerprint))
+        if stored and _is_of(stored, program):
+            return stored
+        return Record(program.sha, program.code_sha, fingerprint)
+
+    def unknown_since(self, program: Program) -> Record | None:
+        """The latest record, where there are records and none is of this program: it was changed by hand."""
+        records = self._read()[0].values()
+        if any(_is_of(record, program) for record in records):
+            return None
+        return max(records, key=lambda record: record.recorded_at, default=None)
 
     def write_record(self, record: Record) -> None:
         """Put one platform's record beside the others. Call it with the lock held."""
         write_atomically(self.record_path, self._with(record))
 
+    def promotions(self) -> list[PastPromotion]:
+        """What became the baseline so far, oldest first."""
+        return self._read()[1]
+
+    # -- promotion --
+
     def promote(self, source: str, record: Record, verdict: Verdict) -> bool:
         """Make `source` the baseline, together with its record and its verdict's line in the ledger.
 
-        False when the baseline is no longer the one that it was judged against. First all of it goes into a
-        write-ahead file; whoever comes next completes what a crash has left of it.
+        False when program or record of the baseline are no longer those that the verdict was judged by. First all of it
+        goes into a write-ahead file; whoever comes next completes what a crash has left of it.
         """
         with self.lock():
-            if sha256(self.source()) != verdict.baseline_sha:
+            old = Program(self.source())
+            if old.sha != verdict.baseline_sha:
                 return False
+            by = self.record(record.fingerprint, old)
+            if by.scores[: len(verdict.baseline_scores)] != verdict.baseline_scores:
+                return False
+            past = PastPromotion(verdict.experiment, changed_lines(old.source, source), now())
             promotion = {
                 "train.py": source,
-                "baseline.json": self._with(record),
+                "baseline.json": self._with(record, past),
                 "verdict": replace(verdict, status="keep").as_dict(),
             }
             try:
@@ -140,24 +139,33 @@ class Baseline:
             write_atomically(self.record_path, records)
             self._promotion_path.unlink()
 
-    def _with(self, record: Record) -> str:
-        """`baseline.json` with this record in it; those of other programs say nothing any more and go."""
-        records = {
-            key: stored for key, stored in self._records().items() if stored["program_sha"] == record.program_sha
-        }
-        records[digest(record.fingerprint)] = asdict(record)
-        return json.dumps({"records": records}, indent=1) + "\n"
+    # -- baseline.json --
 
-    def _records(self) -> dict[str, dict[str, Any]]:
+    def _with(self, record: Record, promotion: PastPromotion | None = None) -> str:
+        """`baseline.json` with this record in it. Records of other programs go: they say nothing any more."""
+        records, promotions = self._read()
+        kept = {platform: other for platform, other in records.items() if other.code_sha == record.code_sha}
+        kept[digest(record.fingerprint)] = record
+        document = {
+            "records": {platform: asdict(other) for platform, other in kept.items()},
+            "promotions": [asdict(past) for past in [*promotions, *([promotion] if promotion else [])]],
+        }
+        return json.dumps(document, indent=1) + "\n"
+
+    def _read(self) -> tuple[dict[str, Record], list[PastPromotion]]:
         try:
-            document = json.loads(self.record_path.read_text(encoding="utf-8"))
-            records: dict[str, dict[str, Any]] = document["records"]
-            for stored in records.values():
-                [float(score) for score in Record(**stored).scores]
+            document: dict[str, Any] = json.loads(self.record_path.read_text(encoding="utf-8"))
+            records = {platform: Record.from_dict(stored) for platform, stored in document["records"].items()}
+            promotions = [PastPromotion(**past) for past in document.get("promotions", [])]
         except FileNotFoundError:
-            return {}
+            return {}, []
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(
                 f"{self.record_path}: not a baseline record ({error!r}); delete it and the baseline is recorded anew"
             ) from None
-        return records
+        return records, promotions
+
+
+def _is_of(record: Record, program: Program) -> bool:
+    """Whether it is the record of that program. The text decides, too: another Python may parse to another tree."""
+    return record.program_sha == program.sha or record.code_sha == program.code_sha

@@ -1,64 +1,80 @@
-"""Where a session takes place: track, baseline, data, sandbox and device, each looked up when it is first needed."""
+"""Where a session takes place: project, track, baseline, data and platform, each looked up when it is first needed."""
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_autoresearch.core.device_memory import Route, fault
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.track import Track, fingerprint, require_device, with_options
-from pytest_autoresearch.judging.baseline import Baseline, Record
-from pytest_autoresearch.judging.judge import Spectators
+from pytest_autoresearch.core.track import Track, digest, fingerprint, require_device, with_options
+from pytest_autoresearch.judging.baseline import Baseline
 from pytest_autoresearch.judging.ledger import Ledger
 from pytest_autoresearch.judging.project import Options, Project
-from pytest_autoresearch.referee.sandbox import Sandbox, find_sandbox
+from pytest_autoresearch.programs.experiment import Program
+from pytest_autoresearch.referee.executor import Executor, Isolation
 
 if TYPE_CHECKING:
     from pytest_autoresearch.data.prepare import Prepared
 
 
-class Setting:
-    """One project on one track of its baselines, as the options and this machine have it."""
+class Context:
+    """One project on one of its tracks, as the options and this machine have it."""
 
-    def __init__(self, project: Project, options: Options) -> None:
+    def __init__(self, project: Project, options: Options, executor: Executor) -> None:
         self.project = project
         self.options = options
-        self.ledger = Ledger(project.root)
-        self.problem: str | None = None
-        """Why nothing can be judged here, once that is known."""
+        self.executor = executor
+        self.ledger = Ledger(project.root, project.experiments, project.baseline)
+        self.evidence = self.ledger.evidence
+
+    @cached_property
+    def base_track(self) -> Track:
+        """The track as its track.toml has it."""
+        return self.project.choose_track(self.options)
 
     @cached_property
     def track(self) -> Track:
-        return with_options(self.project.choose_track(self.options), self.options.budget, self.options.seeds)
+        """The track with `--ar-budget` and `--ar-seeds` laid over it."""
+        return with_options(self.base_track, self.options.budget, self.options.seeds)
 
     @cached_property
     def provisional(self) -> str:
-        """Why verdicts of this session promote nothing: they ask less, or something else, than the track does."""
-        asked = self.project.choose_track(self.options)
-        if str(asked.budget) != str(self.track.budget):
-            return f"--ar-budget is not the track's {asked.budget}"
-        if self.track.seeds < asked.seeds:
-            return f"--ar-seeds is below the track's {asked.seeds}"
+        """Why verdicts of this session promote nothing, or "": they ask less than the track does, or something else."""
+        if self.track.name != self.base_track.name:
+            return f"--ar-budget is not the track's {self.base_track.budget}"
+        if self.track.seeds < self.base_track.seeds:
+            return f"--ar-seeds is below the track's {self.base_track.seeds}"
         return ""
 
     @cached_property
     def baseline(self) -> Baseline:
+        """The track's baseline on disk."""
         return Baseline(self.track, self.ledger)
 
     @cached_property
-    def baseline_source(self) -> str:
-        return self.baseline.source()
+    def baseline_program(self) -> Program:
+        """The program to beat, as it stands when the session first looks: others may promote meanwhile."""
+        return Program(self.baseline.source())
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:
+        """All that a score depends on besides program and seed. UsageError while the corpus is not in the cache."""
+        return fingerprint(self.track, self.data_key)
+
+    @cached_property
+    def platform(self) -> str:
+        """The short name of the fingerprint."""
+        return digest(self.fingerprint)
+
+    @cached_property
+    def data_key(self) -> str:
+        """The name of the track's rows in the cache, whether they are there or not."""
         from pytest_autoresearch.data.prepare import data_key
 
-        if self.lacks_corpus:  # which is no reason to fetch gigabytes where nobody sees it
-            raise UsageError(self.problem or f"corpus '{self.track.corpus}' is not in the cache")
-        return fingerprint(self.track, data_key(self.track.corpus, **self._data_settings()))
+        if self.lacks_corpus:  # collection must not fetch gigabytes
+            raise UsageError(f"corpus '{self.track.corpus}' is not in the cache")
+        return data_key(self.track.corpus, **self._data_settings())
 
     @property
     def lacks_corpus(self) -> bool:
@@ -66,6 +82,24 @@ class Setting:
         from pytest_autoresearch.data.corpus import is_here
 
         return not is_here(self.track.corpus)
+
+    @cached_property
+    def isolation(self) -> Isolation:
+        """What is between a program and its score."""
+        return self.executor.isolation(self.options.sandbox, self.track.device)
+
+    def fetch_corpus(self, progress: Callable[[str, float], None]) -> None:
+        """Fetch the track's text from the hub."""
+        from pytest_autoresearch.data.corpus import open_corpus
+
+        require_device(self.track)  # before gigabytes are fetched for nothing
+        open_corpus(self.track.corpus, self.project.root, progress=progress)
+
+    def prepare(self, progress: Callable[[str, float], None]) -> "Prepared":
+        """The track's text as rows of tokens, from the cache or made now."""
+        from pytest_autoresearch.data.prepare import prepare
+
+        return prepare(self.track.corpus, **self._data_settings(), progress=progress)
 
     def _data_settings(self) -> dict[str, Any]:
         track = self.track
@@ -76,60 +110,13 @@ class Setting:
             "eval_tokens": track.eval_tokens,
         }
 
-    @cached_property
-    def sandbox(self) -> tuple[Sandbox | None, str]:
-        """What candidates run in, and the words for it."""
-        from pytest_autoresearch.data.prepare import cache_folder
-
-        cache_folder().mkdir(parents=True, exist_ok=True)  # what is not there cannot be hidden
-        corpus = self.project.root / self.track.corpus
-        return find_sandbox(self.options.sandbox, [self.project.root, cache_folder(), corpus])
-
-    @cached_property
-    def route(self) -> tuple[Route, str]:
-        """How logits come to the referee, and why the candidate has to score itself, if it has."""
-        require_device(self.track)
-        if self.track.device != "cuda":
-            return Route.HOST, ""
-        why = fault(self.sandbox[0])
-        return (Route.IN_PROCESS, why) if why else (Route.DEVICE, "")
-
-    def prepare(self, progress: Callable[[str, float], None]) -> "Prepared":
-        """The track's text as rows of tokens, from the cache or made now."""
-        from pytest_autoresearch.data.prepare import prepare
-
-        return prepare(self.track.corpus, **self._data_settings(), progress=progress)
-
-    def stored_record(self) -> Record:
-        """The baseline's record on this platform as it stands on disk; it may lack seeds, or all of them."""
-        record = self.baseline.record(self.fingerprint, self.baseline_source)
-        return replace(record, scores=record.scores[: self.track.seeds])
-
-    @cached_property
-    def record(self) -> Record:
-        """The record that this session judges by: it stays the same when another session promotes meanwhile."""
-        return self.stored_record()
-
-    def fetch_corpus(self, spectators: Spectators) -> None:
-        """Fetch the track's text where it lies on the hub. UsageError says why it cannot be done; it is tried once."""
-        from pytest_autoresearch.data.corpus import open_corpus
-
-        if self.problem:
-            raise UsageError(self.problem)
-        if not self.lacks_corpus:
-            return
-        try:
-            require_device(self.track)  # before gigabytes are fetched for nothing
-            with spectators.preparing() as progress:
-                open_corpus(self.track.corpus, self.project.root, progress=progress)
-        except UsageError as error:
-            self.problem = self.shorten(error)
-            raise UsageError(self.problem) from None
-
     def relative(self, path: Path) -> str:
         """A path as seen from the project."""
         return Path(os.path.relpath(path, self.project.root)).as_posix()
 
-    def shorten(self, error: UsageError) -> str:
+    def shorten(self, error: Exception) -> str:
         """An error's line with paths as seen from the project."""
-        return str(error).replace(f"{self.project.root}{os.sep}", "")
+        line = str(error)
+        if isinstance(error, OSError):
+            line = f"{error.filename or self.evidence.folder}: {error.strerror or error}"
+        return line.replace(f"{self.project.root}{os.sep}", "")

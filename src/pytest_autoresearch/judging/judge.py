@@ -1,162 +1,142 @@
 """Judging: a program is trained seed by seed until its scores, or what it did, make the verdict clear."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from shutil import rmtree
 
-from filelock import FileLock
-
-from pytest_autoresearch.core.device_memory import Route
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.files import remove_tree
-from pytest_autoresearch.core.records import Outcome
-from pytest_autoresearch.core.track import Track
-from pytest_autoresearch.judging.baseline import Record
-from pytest_autoresearch.judging.ledger import Ledger
+from pytest_autoresearch.core.records import Outcome, Record, RunStats
+from pytest_autoresearch.judging.context import Context
+from pytest_autoresearch.judging.monitor import RunMonitor
 from pytest_autoresearch.judging.verdict import Decision, decide
-from pytest_autoresearch.programs.experiment import Experiment, Program, code_lines, own_luck, sha256
-from pytest_autoresearch.referee.compiled import CompiledCode
-from pytest_autoresearch.referee.sandbox import Sandbox
+from pytest_autoresearch.programs.experiment import Experiment, Program, code_lines, find_fixed_seed
+from pytest_autoresearch.referee.executor import JobSpec, RunResult
 
-if TYPE_CHECKING:
-    from pytest_autoresearch.data.prepare import Prepared
-    from pytest_autoresearch.referee.local import Job, Progress, Result, Watchdog
-
-OWN_LUCK = "random numbers must follow from run.seed, which the harness has seeded them with"
+FIXED_SEED = "random numbers must follow from run.seed, which the harness has seeded them with"
 FACTOR, SLACK = 2.0, 5.0
-"""So many times what the baseline takes, and so many seconds more, a run may use of what its budget does not count: CPU
-seconds under a budget in flop (elementwise operations, NumPy, code of its own), and on a GPU, where compiled code comes
-from a rehearsal, seconds to start: what they are beyond that is charged."""
-
-
-class Spectators(Protocol):
-    """Who watches: the terminal, or nobody."""
-
-    def watch(self, label: str) -> AbstractContextManager[Callable[["Progress"], None]]:
-        """What to call with the progress of one run."""
-
-    def preparing(self) -> AbstractContextManager[Callable[[str, float], None]]:
-        """What to call with the progress (stage, 0 to 1) of preparing the data."""
-
-    def recorded(self, record: Record) -> None:
-        """The baseline has been recorded."""
+"""A run may use FACTOR times what the baseline takes, and SLACK seconds more, of what its budget does not count: CPU
+seconds under a budget in flop (elementwise operations, NumPy, code of its own), and on a GPU seconds to start: what
+starting takes beyond that is charged."""
+GRACE = 15.0
+"""Seconds after a run's limit in which the referee has to end it by itself, before pytest-timeout ends it."""
 
 
 @dataclass(frozen=True)
-class Ruling:
+class Judgement:
     """What a program earned, why, and the runs that it took."""
 
     outcome: Outcome
     reason: str
     decision: Decision
-    results: list["Result"]
+    results: list[RunResult]
+
+    @property
+    def stats(self) -> RunStats:
+        return RunStats.of(self.results)
+
+    @property
+    def detail(self) -> str:
+        """What the last run left behind, a traceback for example."""
+        return self.results[-1].detail if self.results else ""
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Has programs of one track trained, and rules on what comes of it."""
+    """Has programs of one track trained, and judges them by what comes of it."""
 
-    track: Track
-    data: "Prepared"
-    sandbox: Sandbox | None
-    ledger: Ledger
-    watchdog: "Watchdog"
-    spectators: Spectators
-    route: Route = Route.HOST
-    compiled: CompiledCode | None = None
-    """Where compiled code is kept, if it is."""
-    not_compiled: set[str] = field(default_factory=set)
-    """Programs whose rehearsal came to nothing."""
+    context: Context
+    monitor: RunMonitor
 
-    def run(self, name: str, source: str, seed: int, record: Record | None = None) -> "Result":
-        """Train a program with one seed, within limits from the baseline's `record`; the evidence goes by its name."""
-        from pytest_autoresearch.referee.local import Job, run
+    def run(self, name: str, program: Program, seed: int, record: Record | None = None) -> RunResult:
+        """Train a program with one seed, within limits from the baseline's `record`; the evidence goes by its name.
 
-        folder = self.ledger.evidence(self.track.name, name, sha256(source)) / f"seed-{seed}"
-        track, budget, cpu_limit, first_answer = self.track, self.track.budget, None, None
-        if record and record.cpu_seconds and budget.unit == "flop":
-            cpu_limit = FACTOR * record.cpu_seconds + SLACK
-        if record and record.free_seconds and budget.unit == "s" and track.device != "cpu":
-            startup = min(budget.startup, FACTOR * record.free_seconds + SLACK)
-            track = replace(track, budget=replace(budget, startup=startup))
-            first_answer = FACTOR * record.first_answer + SLACK
-        job = Job(track, self.data, source, seed, folder, self.sandbox, cpu_limit, first_answer, self.route)
-        with self._device():
-            job = replace(job, compiled=self._rehearsed(name, job))
-            with self.spectators.watch(f"{name} seed {seed + 1}/{self.track.seeds}") as spectator:
-                return run(job, self.watchdog, spectator)
+        A run that a signal from outside may have ended is tried once more.
+        """
+        track = self.context.track
+        folder = self.context.evidence.of(track.name, name, program.sha) / f"seed-{seed}"
+        spec = JobSpec(
+            program.source,
+            seed,
+            track,
+            self.context.data_key,
+            self.context.relative(folder),
+            self.context.options.sandbox,
+        )
+        spec = within_limits(spec, record)
+        label = f"{name} seed {seed + 1}/{track.seeds}"
+        result = self._run(label, spec)
+        return self._run(f"{label} again", spec) if result.interrupted else result
 
-    def _rehearsed(self, name: str, job: "Job") -> Path | None:
-        """The program's compiled code, from a rehearsal now or earlier; None where it compiles nothing, or fails to."""
-        from pytest_autoresearch.referee.local import rehearse
+    def _run(self, label: str, spec: JobSpec) -> RunResult:
+        with self.monitor.run_began(label) as on_progress, self.monitor.guard(spec.track.budget.limit + GRACE):
+            result = self.context.executor.run(spec, on_progress)
+        self.monitor.run_ended(label, result)
+        return result
 
-        sha = sha256(job.source)
-        if not self.compiled or "compile" not in job.source or sha in self.not_compiled:
-            return None
-        if found := self.compiled.find(sha):
-            return found
-        start = self.compiled.find(self.compiled.baseline_sha)
-        rehearsal = replace(job, track=self.track, folder=job.folder.with_name("rehearsal"), compiled=start)
-        with self.spectators.watch(f"{name} compiles") as spectator:
-            made = rehearse(rehearsal, self.watchdog, spectator)
-        kept = None
-        if made:
-            with suppress(OSError):  # no room, or more than anyone compiles
-                kept = self.compiled.keep(made, sha)
-            remove_tree(rehearsal.folder)
-        if not kept:
-            self.not_compiled.add(sha)  # not again for every seed
-        return kept
-
-    def _device(self) -> AbstractContextManager[object]:
-        """Under a wall-clock budget runs take turns on the device, for two at once would slow each other down."""
-        if self.track.budget.unit != "s":
-            return nullcontext()
-        from pytest_autoresearch.data.prepare import cache_folder
-
-        return FileLock(cache_folder() / f"{self.track.device}.lock")
-
-    def judge(self, experiment: Experiment, program: Program, baseline_source: str, record: Record) -> Ruling:
+    def judge(self, experiment: Experiment, program: Program, record: Record) -> Judgement:
         """Train the program with seed 0, 1, … until it is clear what it has earned. UsageError: it cannot be judged."""
-        for old in self.ledger.evidence(self.track.name, experiment.name, program.sha).glob("seed-*"):
-            remove_tree(old)  # of an earlier judgement, with more seeds perhaps
-        ruled = self._before(experiment, program, baseline_source)
-        margin = (self.track.simplify_margin or 0.0) * experiment.simplifies
+        track = self.context.track
+        for old in self.context.evidence.of(track.name, experiment.name, program.sha).glob("seed-*"):
+            rmtree(old, ignore_errors=True)  # of an earlier judgement, with more seeds perhaps
+        judged = self.check_source(experiment, program)
+        margin = (track.simplify_margin or 0.0) * experiment.simplifies
         decision = Decision(None)
-        results: list[Result] = []
-        while not ruled:
-            results.append(self.run(experiment.name, program.source, len(results), record))
-            scores = [result.val_bpb for result in results if result.val_bpb is not None]
-            decision = decide(record.scores, scores, self.track.alpha, self.track.noise, margin)
-            ruled = self._after(results, record) or ((decision.outcome, decision.reason) if decision.outcome else None)
-        return Ruling(*ruled, decision, results)
+        results: list[RunResult] = []
+        while not judged:
+            results.append(self.run(experiment.name, program, len(results), record))
+            scores = RunStats.of(results).scores
+            decision = decide(record.scores, scores, track.alpha, track.noise, margin)
+            judged = self.check_run(results, record)
+            if not judged and decision.outcome:
+                judged = decision.outcome, decision.reason
+        return Judgement(*judged, decision, results)
 
-    def _before(self, experiment: Experiment, program: Program, baseline_source: str) -> tuple[Outcome, str] | None:
+    def check_source(self, experiment: Experiment, program: Program) -> tuple[Outcome, str] | None:
         """What can be said of a program without training it."""
-        if call := own_luck(program.source):
-            return Outcome.DISQUALIFIED, f"`{call}`: {OWN_LUCK}"
+        if call := find_fixed_seed(program.source):
+            return Outcome.DISQUALIFIED, f"`{call}`: {FIXED_SEED}"
         if experiment.simplifies:
-            if not self.track.simplify_margin:
-                track = self.track.folder / "track.toml"
-                raise UsageError(f'{experiment.path}: GOAL = "simplify" needs simplify_margin in {track}')
+            if not self.context.track.simplify_margin:
+                path = self.context.track.folder / "track.toml"
+                raise UsageError(f'{experiment.path}: GOAL = "simplify" needs simplify_margin in {path}')
             try:
-                lines, before = code_lines(program.source), code_lines(baseline_source)
+                lines, before = code_lines(program.source), code_lines(self.context.baseline_program.source)
             except RecursionError:
                 raise UsageError(f"{experiment.path}: its lines of code cannot be counted: nested too deeply") from None
             if lines >= before:
                 return Outcome.DISCARDED, f"is no simpler: {lines} lines of code, the baseline has {before}"
         return None
 
-    def _after(self, results: list["Result"], record: Record) -> tuple[Outcome, str] | None:
+    def check_run(self, results: Sequence[RunResult], record: Record) -> tuple[Outcome, str] | None:
         """What the latest run says, apart from its score."""
-        last, growth = results[-1], self.track.max_memory_growth
+        *earlier, last = results
+        growth, baseline_gb = self.context.track.max_memory_growth, record.stats.peak_memory_gb
         if last.failure:
             return last.failure, last.reason
-        if any(mine == theirs for other in results[:-1] for mine, theirs in zip(last.luck, other.luck, strict=False)):
-            return Outcome.DISQUALIFIED, f"the same random numbers for seed {last.seed} as for another: {OWN_LUCK}"
-        if growth and last.memory_gb > record.memory_gb * (1 + growth):
-            more = f"{last.memory_gb:.1f} GB, the baseline {record.memory_gb:.1f} GB"
+        pairs = (pair for other in earlier for pair in zip(last.rng_digest, other.rng_digest, strict=False))
+        if any(mine == theirs for mine, theirs in pairs):
+            return Outcome.DISQUALIFIED, f"the same random numbers for seed {last.seed} as for another: {FIXED_SEED}"
+        if growth and last.memory_gb > baseline_gb * (1 + growth):
+            more = f"{last.memory_gb:.1f} GB, the baseline {baseline_gb:.1f} GB"
             return Outcome.DISCARDED, f"takes too much memory: {more}, {growth:.0%} more is allowed"
         return None
+
+
+def within_limits(spec: JobSpec, record: Record | None) -> JobSpec:
+    """A job with limits on what its budget does not count, from what the baseline's runs took; none without a record.
+
+    Under a budget in flop they are of CPU seconds; on a GPU, with a budget in seconds, of starting and compiling.
+    """
+    if record is None:
+        return spec
+    track, budget, stats = spec.track, spec.track.budget, record.stats
+    if budget.unit == "flop" and any(stats.cpu_seconds):
+        return replace(spec, cpu_limit=FACTOR * stats.mean("cpu_seconds") + SLACK)
+    if budget.unit == "s" and track.device != "cpu" and any(stats.free_seconds):
+        startup = min(budget.startup, FACTOR * stats.mean("free_seconds") + SLACK)
+        return replace(
+            spec,
+            track=replace(track, budget=replace(budget, startup=startup)),
+            first_answer=FACTOR * max(stats.first_answer) + SLACK,
+        )
+    return spec

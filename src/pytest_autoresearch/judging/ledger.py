@@ -1,206 +1,64 @@
-"""`results.tsv`, one line per verdict, and `results/`, the evidence: what every run trained, printed and scored."""
+"""`results.tsv`, the ledger: one line for each verdict, and one for each program that becomes the baseline."""
 
-import glob
-import json
 import os
-import stat
 import subprocess
-from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.files import write_atomically
-from pytest_autoresearch.core.records import Outcome
-from pytest_autoresearch.core.track import Track, digest
-
-if TYPE_CHECKING:
-    from pytest_autoresearch.judging.baseline import Record
+from pytest_autoresearch.core.records import Outcome, Record, Verdict
+from pytest_autoresearch.judging.evidence import Evidence
 
 COLUMNS = [
-    "commit",
-    "val_bpb",
-    "memory_gb",
-    "status",
-    "description",
-    "track",
-    "experiment",
-    "verdict",
-    "delta",
-    "p_value",
-    "runs",
-    "seconds",
-    "lines_added",
-    "lines_removed",
-    "program_sha",
-    "baseline_sha",
-    "isolation",
-    "finished_at",
+    *("commit", "val_bpb", "memory_gb", "status", "description"),  # the five that tools of this field already read
+    *("track", "experiment", "verdict", "delta", "p_value", "runs", "seconds", "lines_added", "lines_removed"),
+    *("program_sha", "baseline_sha", "isolation", "finished_at"),
 ]
-"""The first five are what tools of this field already read."""
 LATER = {"isolation"}
 """Columns that an older ledger need not have."""
-
 IDENTITY = ("track", "experiment", "program_sha", "baseline_sha", "finished_at")
 """The columns that name a verdict."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What an experiment earned, with all that a later session needs to replay or promote it.
-
-    `key` names what the verdict is a function of, and `platform` the part of it that is the fingerprint; `detail` may
-    hold a candidate's traceback; `memory_growth` is against the baseline, as a share of it; `provisional` is one that
-    asked less than the track does; `isolation` is what was between the program and its score, "sandbox", "process" or
-    "in-process"; `status` is its word in the ledger ("" until it has a line there); `recorded` means
-    that it was replayed.
-    """
-
-    experiment: str
-    description: str
-    track: str
-    outcome: Outcome
-    reason: str
-    experiment_sha: str
-    program_sha: str
-    baseline_sha: str
-    key: str
-    platform: str
-    evidence: str
-    finished_at: str
-    detail: str = ""
-    scores: list[float] = field(default_factory=list)
-    baseline_scores: list[float] = field(default_factory=list)
-    delta: float | None = None
-    p_value: float | None = None
-    runs: int = 0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    free_seconds: float = 0.0
-    first_answer: float = 0.0
-    memory_gb: float = 0.0
-    memory_growth: float | None = None
-    isolation: str = ""
-    curve: list[float | None] = field(default_factory=list)
-    lines_added: int = 0
-    lines_removed: int = 0
-    simplifies: bool = False
-    provisional: bool = False
-    status: str = ""
-    recorded: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values only, for JSON and for xdist."""
-        return asdict(self) | {"outcome": str(self.outcome)}
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "Verdict":
-        """The inverse of `as_dict`. TypeError, KeyError or ValueError where the fields are others."""
-        return cls(**{**fields, "outcome": Outcome(fields["outcome"])})
-
-    @property
-    def val_bpb(self) -> float | None:
-        return sum(self.scores) / len(self.scores) if self.scores else None
-
-    @property
-    def line(self) -> str:
-        """The verdict and its numbers in one line."""
-        words = [self.outcome.upper() + " (recorded)" * self.recorded]
-        if self.val_bpb is not None:
-            words.append(f"{self.val_bpb:.4f}")
-        if self.delta is not None:
-            words.append(f"({self.delta:+.4f}" + (f", p {self.p_value:.2g})" if self.p_value is not None else ")"))
-        if self.outcome is not Outcome.KEPT or self.simplifies:
-            words.append(self.reason)
-        return " ".join(words)
-
-
 class Ledger:
-    """The two places that runs write to, below `root`."""
+    """The table of a project: read by column names, appended to a line at a time, never rewritten."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *sources: Path) -> None:
+        """`sources` are the folders of programs: a commit that lacks changes in them is marked as dirty."""
         self.path = root / "results.tsv"
-        self.folder = root / "results"
+        self.evidence = Evidence(root)
+        self._sources = sources
 
-    def evidence(self, track: str, experiment: str, program_sha: str) -> Path:
-        """The folder of a program's runs. All lie side by side: below one there is what its program may write."""
-        return self.folder / track / f"{experiment.replace('/', '--')}-{program_sha[:7]}"
-
-    # -- verdicts, to be replayed --
-
-    def save(self, verdict: Verdict) -> None:
-        """Keep a verdict beside its evidence."""
-        with self._lock():
-            self._save(verdict)
-
-    def _save(self, verdict: Verdict) -> None:
-        folder = self.folder.parent / verdict.evidence
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(replace(verdict, recorded=False).as_dict(), indent=1) + "\n"
-        write_atomically(folder / f"verdict-{verdict.key}.json", text)
-
-    def verdicts(self, track: str, experiment: str) -> list[Verdict]:
-        """Every verdict on an experiment that is still in the evidence folder, oldest first."""
-        folder = self.evidence(track, experiment, "???????")
-        name = glob.escape(folder.name.removesuffix("-???????"))
-        paths = folder.parent.glob(f"{name}-???????/verdict-*.json")
-        return [verdict for verdict in self._read(paths) if verdict.experiment == experiment]
-
-    def unlogged(self, track: str) -> list[Verdict]:
-        """Every verdict of a track that was saved but got no line: its session goes on, or was killed. Oldest first."""
-        folder = self.folder / track
-        if leftovers := list(folder.glob("*/.verdict-*.tmp")):
-            with self._lock():  # nobody is writing them now, so they are of the killed
-                for path in leftovers:
-                    path.unlink(missing_ok=True)
-        return [verdict for verdict in self._read(folder.glob("*/verdict-*.json")) if not verdict.status]
-
-    def _read(self, paths: Iterable[Path]) -> list[Verdict]:
-        found = []
-        for path in paths:
-            try:
-                if not stat.S_ISREG(path.lstat().st_mode):
-                    continue
-                verdict = Verdict.from_dict(json.loads(path.read_text(encoding="utf-8")))
-                if (self.folder.parent / verdict.evidence, f"verdict-{verdict.key}.json") == (path.parent, path.name):
-                    found.append(verdict)
-            except (OSError, ValueError, TypeError, KeyError):
-                continue  # evidence is the user's to delete or break; then the experiment runs again
-        return sorted(found, key=lambda verdict: verdict.finished_at)
-
-    # -- results.tsv --
-
-    def log_baseline(self, track: Track, record: "Record") -> None:
-        """The line of a recorded baseline, unless this baseline has one: the first line of every track."""
+    def log_baseline(self, track: str, record: Record) -> None:
+        """Write the line of a recorded baseline, unless the ledger has it: the first line of every track."""
+        stats = record.stats
         row = {
             "commit": self.commit(),
             "val_bpb": f"{record.val_bpb:.6f}",
-            "memory_gb": f"{record.memory_gb:.1f}",
+            "memory_gb": f"{stats.peak_memory_gb:.1f}",
             "status": "keep",
-            "description": "baseline",
-            "track": track.name,
+            "description": "baseline, changed by hand" if record.by_hand else "baseline",
+            "track": track,
             "experiment": "baseline",
             "verdict": "kept",
-            "runs": str(len(record.scores)),
-            "seconds": f"{record.seconds * len(record.scores):.1f}",
+            "runs": str(len(stats)),
+            "seconds": f"{sum(stats.seconds):.1f}",
             "program_sha": record.program_sha,
             "baseline_sha": record.program_sha,
-            "isolation": record.isolation,
+            "isolation": stats.isolation[-1],
             "finished_at": record.recorded_at,
         }
         with self._lock():
             known = {tuple(line.get(name) for name in ("status", "track", "program_sha")) for line in self.rows()}
-            if ("keep", track.name, record.program_sha) not in known:
+            if ("keep", track, record.program_sha) not in known:
                 self._append(row)
 
     def log(self, verdict: Verdict) -> Verdict:
-        """Give a verdict its line, unless it has one. Returns it with the status of its line, saved for replays.
-
-        What has passed and is promoted later gets a second line, `keep`.
+        """Write the line of a verdict, unless the ledger has it. Returns the verdict with the status of its line, saved
+        for replays. A verdict that has passed and is promoted later gets a second line, `keep`.
         """
         status = verdict.status or {Outcome.KEPT: "pass", Outcome.DISCARDED: "discard"}.get(verdict.outcome, "crash")
         crashed = status == "crash"
@@ -221,7 +79,7 @@ class Ledger:
             "lines_removed": str(verdict.lines_removed),
             "program_sha": verdict.program_sha,
             "baseline_sha": verdict.baseline_sha,
-            "isolation": verdict.isolation,
+            "isolation": "".join(verdict.stats.isolation[-1:]),
             "finished_at": verdict.finished_at,
         }
         with self._lock():
@@ -232,7 +90,7 @@ class Ledger:
                 logged = status
             verdict = replace(verdict, status=logged)
             with suppress(OSError):  # the line is what counts
-                self._save(verdict)
+                self.evidence.save(verdict)
         return verdict
 
     def rows(self) -> list[dict[str, str]]:
@@ -247,7 +105,7 @@ class Ledger:
         return [dict(zip(names, [*line.split("\t"), *[""] * len(names)], strict=False)) for line in lines]
 
     def _append(self, row: dict[str, str]) -> None:
-        """Add a line, wholly or not at all. OSError where it cannot be written, UsageError where it does not fit."""
+        """Add a line, wholly or not at all. OSError where it cannot be written, UsageError where this is no ledger."""
         try:
             content = self.path.read_bytes() if self.path.exists() else b""
             size, names, text = self._end_of(content)
@@ -268,35 +126,32 @@ class Ledger:
     def _end_of(self, content: bytes) -> tuple[int, list[str], str]:
         """How much of the file is whole lines, its columns, and what is missing before another line."""
         head, newline, _ = content.decode("utf-8-sig", errors="replace").partition("\n")
-        if not newline and "\t".join(COLUMNS).startswith(head):  # new, or cut short when it was
+        if not newline and "\t".join(COLUMNS).startswith(head):  # new, or cut short when it was new
             return 0, COLUMNS, "\t".join(COLUMNS) + "\n"
         names = head.removesuffix("\r").split("\t")
         if missing := [name for name in COLUMNS if name not in names and name not in LATER]:
             raise UsageError(f"{self.path}: no ledger: it has no column {missing[0]}; move it away, a new one is begun")
         size = content.rfind(b"\n") + 1
         tail = content[size:]
-        if tail.count(b"\t") == len(names) - 1 and tail.endswith(b"+00:00"):  # the end of a whole line of ours
+        if tail.count(b"\t") == len(names) - 1 and tail.endswith(b"+00:00"):  # a whole line of ours without its end
             return len(content), names, "\n"
         return size, names, ""
 
-    def lock(self, evidence: Path) -> FileLock:
-        """Held by whoever judges a program: of two sessions the second waits, and then finds the verdict."""
-        locks = self.folder / ".locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        return FileLock(locks / digest(str(evidence)))
-
     def _lock(self) -> FileLock:
-        return self.lock(self.path)
+        return self.evidence.lock("results.tsv")
 
     def commit(self) -> str:
-        """The current git commit, 7 digits; "-" outside a repository."""
-        try:
-            head = subprocess.run(
-                ["git", "rev-parse", "--short=7", "HEAD"], cwd=self.folder.parent, capture_output=True, text=True
-            )
-        except OSError:
+        """The current git commit, 7 digits, and `+` where the programs differ from it; "-" outside a repository."""
+        head = self._git("rev-parse", "--short=7", "HEAD")
+        if not head:
             return "-"
-        return head.stdout.strip() or "-"
+        return head + "+" * bool(self._git("status", "--porcelain", "--", *map(str, self._sources), ":(exclude)*.json"))
+
+    def _git(self, *arguments: str) -> str:
+        with suppress(OSError):
+            done = subprocess.run(["git", *arguments], cwd=self.path.parent, capture_output=True, text=True)
+            return done.stdout.strip()
+        return ""
 
 
 def _plain(text: str) -> str:

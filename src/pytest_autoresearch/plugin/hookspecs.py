@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_autoresearch.judging.ledger import Verdict
-    from pytest_autoresearch.judging.session import Promotion
+    from pytest_autoresearch.core.records import Verdict
+    from pytest_autoresearch.judging.summary import Promotion
 
 
 @pytest.hookspec
@@ -17,7 +17,7 @@ def pytest_autoresearch_verdict(config: pytest.Config, verdict: "Verdict") -> No
 
         @pytest.hookimpl(optionalhook=True)
         def pytest_autoresearch_verdict(config, verdict):
-            if verdict.outcome == "kept" and not verdict.recorded:
+            if verdict.outcome == "kept" and not verdict.replayed:
                 notify(f"{verdict.experiment}: {verdict.val_bpb:.4f} ({verdict.delta:+.4f})")
     """
 

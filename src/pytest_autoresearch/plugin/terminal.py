@@ -1,222 +1,142 @@
-"""What a person or an agent sees: the live line of a run, the words of a verdict, the table at the end."""
+"""The terminal as a session's monitor: a live line for each run, plain lines in a pipe, and pytest-timeout's timer."""
 
+import io
 import math
 import shutil
+import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from pytest_autoresearch.core.device_memory import Route
+import pytest
+from tqdm import tqdm
+
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.records import Outcome
-from pytest_autoresearch.core.track import fingerprint
-from pytest_autoresearch.judging.baseline import Record
-from pytest_autoresearch.judging.ledger import Verdict
+from pytest_autoresearch.core.records import Record
+from pytest_autoresearch.plugin.settings import uncaptured
+from pytest_autoresearch.referee.executor import RunProgress, RunResult
 
 if TYPE_CHECKING:
-    from pytest_autoresearch.judging.session import Session
-    from pytest_autoresearch.referee.local import Progress
+    from pytest_autoresearch.judging.monitor import OnProgress
 
-LETTERS = {
-    Outcome.KEPT: "K",
-    Outcome.DISCARDED: "D",
-    Outcome.CRASHED: "C",
-    Outcome.OUT_OF_MEMORY: "M",
-    Outcome.DIVERGED: "V",
-    Outcome.TIMED_OUT: "T",
-    Outcome.DISQUALIFIED: "Q",
-}
 SAVE, RESTORE, CLEAR = "\x1b7", "\x1b8", "\x1b[K"
-REFRESH = 0.2  # seconds
-LIVE_WIDTH = 60  # columns that the live line wants
+LIVE_WIDTH = 60  # columns that a live line wants
+FORMAT = "{desc} {bar:12} {percentage:3.0f}%{postfix}"
 
 
-class Terminal:
-    """Shows runs while they go on: one live line on a terminal, nothing of it in a pipe.
+class PytestMonitor:
+    """Receives the progress of a session and shows it; an xdist worker shows nothing."""
 
-    `uncaptured` opens a block in which standard output is the real one; `say` prints a whole line; `column` tells how
-    far pytest has come on its line, and `newline` ends that line.
-    """
-
-    def __init__(
-        self,
-        say: Callable[[str], None],
-        uncaptured: Callable[[], AbstractContextManager[None]],
-        column: Callable[[], int],
-        newline: Callable[[], None],
-        live: bool,
-    ) -> None:
-        self._say, self._uncaptured, self._column, self._newline = say, uncaptured, column, newline
-        self._live = live
+    def __init__(self, config: pytest.Config) -> None:
+        self.item: pytest.Item | None = None
+        """Whose timer watches the next runs."""
+        self._config = config
+        self._reporter: pytest.TerminalReporter | None = None
+        if not hasattr(config, "workerinput") and config.get_verbosity() >= 0:
+            self._reporter = config.pluginmanager.getplugin("terminalreporter")
+        self._live = bool(self._reporter) and sys.stdout.isatty() and config.get_terminal_writer().hasmarkup
 
     @contextmanager
-    def _line(self) -> Iterator[Callable[[str], None]]:
-        """A stretch of the current line that can be redrawn, and is empty again afterwards."""
-        width = shutil.get_terminal_size().columns
-        if width - self._column() < LIVE_WIDTH:
-            self._newline()
-        room = width - self._column() - 1
-        shown = 0.0
+    def guard(self, seconds: float) -> Iterator[None]:
+        """pytest-timeout's timer around a block, through its public hooks; TimeoutError when it has fired."""
+        hook = self._config.hook
+        if not self._config.pluginmanager.has_plugin("timeout"):
+            raise UsageError("pytest-timeout is the watchdog of every run and is disabled here (-p no:timeout)")
+        from pytest_timeout import Settings
 
-        def redraw(text: str) -> None:
-            nonlocal shown
-            if time.monotonic() - shown < REFRESH:
-                return
-            with self._uncaptured():
-                sys.stdout.write((RESTORE if shown else SAVE) + text[:room] + CLEAR)
-                sys.stdout.flush()
-            shown = time.monotonic()
-
+        method = "signal" if hasattr(signal, "SIGALRM") else "thread"
+        hook.pytest_timeout_set_timer(item=self.item, settings=Settings(seconds, method, False, True))
         try:
-            yield redraw
+            yield
+        except pytest.fail.Exception as fired:
+            raise TimeoutError(str(fired)) from None
         finally:
-            if shown:
-                with self._uncaptured():
-                    sys.stdout.write(RESTORE + CLEAR)
-                    sys.stdout.flush()
+            hook.pytest_timeout_cancel_timer(item=self.item)
 
     @contextmanager
-    def watch(self, label: str) -> Iterator[Callable[["Progress"], None]]:
-        """Show one run: label, bar, time left, loss, tokens per second."""
+    def run_began(self, label: str) -> "Iterator[OnProgress]":
+        """Show one run: label, stage, bar, loss, tokens per second, time left."""
         if not self._live:
+            self._say(f"{label} …")
             yield lambda progress: None
             return
-        with self._line() as redraw:
-            yield lambda progress: redraw(f"{label} {describe(progress)}")
+        with self._live_line() as show:
+            yield lambda progress: show(f"{label} {progress.stage}", progress.done, details(progress))
+
+    def run_ended(self, label: str, result: RunResult) -> None:
+        """In a pipe, a line with the score of the run."""
+        if not self._live:
+            score = result.reason if result.val_bpb is None else f"{result.val_bpb:.4f}"
+            self._say(f"{label}: {score}, {result.seconds:.0f} s")
 
     @contextmanager
     def preparing(self) -> Iterator[Callable[[str, float], None]]:
         """Show how the track's text becomes rows of tokens."""
         stages: list[str] = []
-        with self._line() if self._live else nullcontext(lambda text: None) as redraw:
+        with self._live_line() if self._live else nullcontext(lambda *shown: None) as show:
 
-            def show(stage: str, done: float) -> None:
+            def on_progress(stage: str, done: float) -> None:
                 if not stages:
-                    self._say("autoresearch: preparing the track's text, once")
+                    self._say("preparing the track's text, once")
                 stages.append(stage)
-                redraw(f"{stage} {bar(done)}")
+                show(stage, done, "")
+
+            yield on_progress
+
+    def recorded(self, record: Record) -> None:
+        """A line with what the baseline scored."""
+        scores = " ".join(f"{score:.4f}" for score in record.scores)
+        seconds = record.stats.mean("seconds")
+        self._say(f"baseline recorded: val_bpb {record.val_bpb:.4f} ({scores}), {seconds:.0f} s a run")
+
+    def _say(self, line: str) -> None:
+        if self._reporter:
+            with uncaptured(self._config):
+                self._reporter.write_line(f"autoresearch: {line}")
+                sys.stdout.flush()
+
+    @contextmanager
+    def _live_line(self) -> Iterator[Callable[[str, float, str], None]]:
+        """A stretch of the current line that shows a bar, and is empty again afterwards."""
+        writer, width = self._config.get_terminal_writer(), shutil.get_terminal_size().columns
+        assert self._reporter
+        if width - writer.width_of_current_line < LIVE_WIDTH:
+            self._reporter.ensure_newline()
+        room = width - writer.width_of_current_line - 1
+        with tqdm(
+            total=1.0, file=_RestOfLine(self._config), ncols=room, leave=False, mininterval=0.2, bar_format=FORMAT
+        ) as bar:
+
+            def show(what: str, done: float, rest: str) -> None:
+                bar.set_description_str(what, refresh=False)
+                bar.set_postfix_str(rest, refresh=False)
+                bar.update(min(done, 1.0) - bar.n)
 
             yield show
 
-    def recorded(self, record: Record) -> None:
-        scores = " ".join(f"{score:.4f}" for score in record.scores)
-        self._say(
-            f"autoresearch: baseline recorded: val_bpb {record.val_bpb:.4f} ({scores}), {record.seconds:.0f} s a run"
-        )
+
+class _RestOfLine(io.TextIOBase):
+    """The rest of the terminal's current line: what returns to its start returns to where this object was made."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self.write(SAVE)
+
+    def write(self, text: str, /) -> int:
+        with uncaptured(self._config):
+            sys.stdout.write(text.replace("\r", RESTORE + CLEAR))
+            sys.stdout.flush()
+        return len(text)
 
 
-def describe(progress: "Progress") -> str:
-    """One run in one line: `training ━━━━━━──── 62 % 6 s left, loss 2.314, 21k tokens/s`."""
-    words = f"{progress.stage:9}{bar(progress.done)}"
-    if progress.stage == "training" and not math.isnan(progress.seconds_left):
-        words += f" {progress.seconds_left:.0f} s left"
+def details(progress: RunProgress) -> str:
+    """What stands behind the bar: `loss 2.314, 21k tokens/s, 6 s left`."""
+    parts = []
     if not math.isnan(progress.loss):
-        words += f", loss {progress.loss:.3f}"
+        parts.append(f"loss {progress.loss:.3f}")
     if progress.tokens_per_second:
-        words += f", {progress.tokens_per_second / 1000:.3g}k tokens/s"
-    return words
-
-
-def bar(done: float, width: int = 12) -> str:
-    """`━━━━━━────── 50 %`"""
-    full = round(min(max(done, 0.0), 1.0) * width)
-    return "━" * full + "─" * (width - full) + f" {done:4.0%}"
-
-
-def failure_message(verdict: Verdict) -> str:
-    """What stands under FAILURES: one line with the numbers; for a crash the candidate's own traceback, too."""
-    lines = [verdict.line]
-    if verdict.delta is not None:
-        pairs = zip(verdict.scores, verdict.baseline_scores, strict=False)
-        lines[0] += "; per seed " + ", ".join(f"{score:.4f} against {record:.4f}" for score, record in pairs)
-    if verdict.detail:
-        lines += verdict.detail.rstrip().splitlines()
-    if verdict.runs and verdict.outcome is not Outcome.DISCARDED:
-        lines.append(f"see {verdict.evidence}/seed-{verdict.runs - 1}/log.txt")
-    return "\n".join(lines)
-
-
-def table(track: str, record: Record | None, verdicts: list[Verdict]) -> str:
-    """All verdicts of a session, best first, below the baseline that they were judged by."""
-    from tabulate import tabulate
-
-    rows: list[list[str]] = []
-    if record is not None and record.scores:
-        runs, seconds = len(record.scores), record.seconds
-        rows.append(
-            ["baseline", f"{record.val_bpb:.4f}", "", "", str(runs), _time(seconds * runs), _gb(record), "", ""]
-        )
-    for verdict in sorted(verdicts, key=lambda v: (v.delta is None, v.delta or 0.0)):
-        changed = f"+{verdict.lines_added} −{verdict.lines_removed}" if verdict.runs else ""
-        rows.append(
-            [
-                verdict.experiment,
-                "" if verdict.val_bpb is None else f"{verdict.val_bpb:.4f}",
-                "" if verdict.delta is None else f"{verdict.delta:+.4f}",
-                "" if verdict.p_value is None else f"{verdict.p_value:.2g}",
-                str(verdict.runs),
-                _time(verdict.seconds),
-                _gb(verdict),
-                changed,
-                verdict.outcome.upper(),
-            ]
-        )
-    headers = [f"track {track}", "val_bpb", "delta", "p", "runs", "time", "memory", "lines", "verdict"]
-    align = ("left", *["right"] * 7, "left")
-    return tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
-
-
-def _gb(measured: Record | Verdict) -> str:
-    growth = getattr(measured, "memory_growth", None)
-    return f"{measured.memory_gb:.1f} GB" * bool(measured.memory_gb) + (
-        f" {round(growth, 2) + 0.0:+.0%}" if growth is not None else ""
-    )
-
-
-def header(session: "Session") -> list[str]:
-    """The track and the record that experiments are judged by."""
-    try:
-        track, (_, sandbox), (route, why) = session.track, session.sandbox, session.route
-        record = None if session.lacks_corpus else session.stored_record()
-    except UsageError as error:
-        return [f"autoresearch: {session.shorten(error)}"]
-    known, program = fingerprint(track, ""), session.relative(track.program_path)
-    lines = [
-        f"autoresearch: track {track.name} on {known['device'].partition(': ')[2]} ({known['threads']} threads), "
-        f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}, {sandbox}"
-    ]
-    if route == Route.IN_PROCESS:
-        lines.append(f"autoresearch: isolation: in-process: candidates compute their own scores, with our code: {why}")
-    if record is None:
-        lines.append(f"autoresearch: corpus {track.corpus} is not in the cache: it is fetched first")
-    elif session.options.record:
-        lines.append(f"autoresearch: {program} is recorded anew first")
-    elif len(record.scores) < track.seeds:
-        lines.append(f"autoresearch: no record for this platform: {program} is recorded first")
-    else:
-        lines.append(f"autoresearch: baseline {record.val_bpb:.4f} val_bpb, recorded {record.recorded_at}")
-    if session.provisional:
-        lines.append(f"autoresearch: nothing will be promoted: {session.provisional}")
-    return lines
-
-
-def summary(session: "Session") -> list[str]:
-    """The table of this session's verdicts, what was promoted, and what to know about the rest."""
-    lines = table(session.track.name, session.baseline_before, session.verdicts).splitlines()
-    if session.promotion:
-        verdict, before, after = session.promotion.verdict, session.promotion.before, session.promotion.after
-        lines.append(
-            f"promoted {verdict.experiment}: {session.relative(session.promotion.path)} "
-            f"{before:.4f} → {after:.4f} val_bpb ({after / before - 1:+.2%})"
-        )
-        if outrun := [v.experiment for v in session.verdicts if v.status == "pass" and not v.provisional]:
-            lines.append(f"kept but outrun: {', '.join(outrun)}; the next session tries them on the new baseline")
-    if recorded := sum(verdict.recorded for verdict in session.verdicts):
-        lines.append(f"recorded earlier and not trained again: {recorded} (--ar-rerun trains again)")
-    return lines + session.notes
+        parts.append(f"{progress.tokens_per_second / 1000:.3g}k tokens/s")
+    if progress.stage == "training" and not math.isnan(progress.seconds_left):
+        parts.append(f"{progress.seconds_left:.0f} s left")
+    return ", ".join(parts)

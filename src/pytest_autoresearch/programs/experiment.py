@@ -35,6 +35,10 @@ class Program:
     def sha(self) -> str:
         return sha256(self.source)
 
+    @property
+    def code_sha(self) -> str:
+        return sha256(ast.dump(parse(unix(self.source))))
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -192,7 +196,7 @@ SEEDERS = {
 }
 
 
-def own_luck(source: str) -> str:
+def find_fixed_seed(source: str) -> str:
     """The first call in a program that seeds random numbers with something fixed, or with nothing; empty without one.
 
     Whoever may choose the seed can choose the luck.
@@ -212,3 +216,7 @@ def line_counts(baseline: str, program: str) -> tuple[int, int]:
     """Lines (added, removed), as a patch counts them."""
     lines = unified_diff(baseline, program).split("\n")[2:]  # without the two header lines
     return sum(line.startswith("+") for line in lines), sum(line.startswith("-") for line in lines)
+
+
+def nearest(name: str, known: list[str]) -> list[str]:
+    return difflib.get_close_matches(name, known, 3)

@@ -363,3 +363,9 @@ def _random_rows(track: Track) -> int:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None  # JSON has no other numbers
+
+
+class LocalExecutor:
+    def __init__(self, root: Path) -> None: ...
+    def isolation(self, wanted: str, device: str) -> Any: ...
+    def run(self, spec: Any, on_progress: Any) -> Any: ...

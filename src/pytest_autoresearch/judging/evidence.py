@@ -1,0 +1,84 @@
+"""`results/`, the evidence: what every run trained, printed and scored, and the verdicts to be replayed."""
+
+import glob
+import json
+import stat
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from pytest_autoresearch.core.files import write_atomically
+from pytest_autoresearch.core.records import Verdict
+from pytest_autoresearch.core.track import digest
+from pytest_autoresearch.programs.experiment import Program
+
+
+class Evidence:
+    """The folder `results/` below `root`: `results/<track>/<experiment>-<sha>/seed-<n>/`, and beside the seeds a file
+    for each verdict."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = root / "results"
+
+    def of(self, track: str, experiment: str, program_sha: str) -> Path:
+        """The folder of a program's runs. All folders lie side by side, so `/` in a name becomes `+`."""
+        name = experiment.replace("%", "%25").replace("+", "%2B").replace("/", "+")
+        return self.folder / track / f"{name}-{program_sha[:7]}"
+
+    def lock(self, name: str) -> FileLock:
+        """A lock of this folder. Whoever judges a program holds the one of its key: a second session waits for it, and
+        then finds the verdict."""
+        locks = self.folder / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        return FileLock(locks / digest(name))
+
+    def save(self, verdict: Verdict) -> None:
+        """Keep a verdict beside its runs."""
+        folder = self.root / verdict.evidence
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(replace(verdict, replayed=False, same_as="", note="").as_dict(), indent=1) + "\n"
+        with self.lock("verdicts"):
+            write_atomically(folder / f"verdict-{verdict.key}.json", text)
+
+    def find(self, track: str, key: str) -> Verdict | None:
+        """The verdict of that key, whichever experiment earned it; the latest where there are several."""
+        return next(reversed(self._read((self.folder / track).glob(f"*/verdict-{glob.escape(key)}.json"))), None)
+
+    def verdicts(self, track: str, experiment: str) -> list[Verdict]:
+        """Every verdict on an experiment, oldest first."""
+        folder = self.of(track, experiment, "")
+        paths = folder.parent.glob(f"{glob.escape(folder.name)}???????/verdict-*.json")
+        return [verdict for verdict in self._read(paths) if verdict.experiment == experiment]
+
+    def unlogged(self, track: str) -> list[Verdict]:
+        """Every verdict of a track that has no line in the ledger, oldest first: its session goes on, or was killed."""
+        folder = self.folder / track
+        if leftovers := list(folder.glob("*/.verdict-*.tmp")):
+            with self.lock("verdicts"):  # nobody is writing them now, so a kill has left them
+                for path in leftovers:
+                    path.unlink(missing_ok=True)
+        return [verdict for verdict in self._read(folder.glob("*/verdict-*.json")) if not verdict.status]
+
+    def source(self, program_sha: str) -> str | None:
+        """The source of a program that was trained here, by its hash."""
+        for path in sorted(self.folder.glob(f"*/*-{program_sha[:7]}/seed-*/program.py")):
+            source = path.read_text(encoding="utf-8", errors="replace")
+            if Program(source).sha == program_sha:
+                return source
+        return None
+
+    def _read(self, paths: Iterable[Path]) -> list[Verdict]:
+        found = []
+        for path in paths:
+            try:
+                if not stat.S_ISREG(path.lstat().st_mode):
+                    continue
+                verdict = Verdict.from_dict(json.loads(path.read_text(encoding="utf-8")))
+                if (self.root / verdict.evidence, f"verdict-{verdict.key}.json") == (path.parent, path.name):
+                    found.append(verdict)
+            except (OSError, ValueError, TypeError, KeyError):
+                continue  # evidence is the user's to delete or break; then the experiment runs again
+        return sorted(found, key=lambda verdict: verdict.finished_at)

@@ -1,0 +1,117 @@
+"""The plan of an experiment: what would run, under which key, and the verdict to replay instead, if any."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pytest_autoresearch.core.records import Outcome, Record, Verdict
+from pytest_autoresearch.core.track import digest
+from pytest_autoresearch.judging.context import Context
+from pytest_autoresearch.programs.experiment import Experiment, Program, read_experiment, same_program
+from pytest_autoresearch.programs.history import lost_lines
+
+COMPILES = re.compile(r"\btorch\.compile\b")
+
+
+class NotJudged(Exception):
+    """An experiment is not judged now, and why. `unchanged`: its program equals the baseline."""
+
+    def __init__(self, reason: str, unchanged: bool = False) -> None:
+        super().__init__(reason)
+        self.unchanged = unchanged
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done about one experiment; computed once and handed on.
+
+    `key` names all that the verdict is a function of. `replayed` is the verdict of that key, where there is one. `note`
+    is what the author of the experiment should know.
+    """
+
+    experiment: Experiment
+    program: Program
+    key: str
+    replayed: Verdict | None
+    note: str
+
+
+def read(context: Context, path: Path) -> tuple[Experiment, Program]:
+    """The experiment of a file and the program that it runs. NotJudged on another track, or where the program equals
+    the baseline; UsageError where the file is no experiment."""
+    experiment = read_experiment(path, context.project.experiments)
+    name = context.track.folder.name
+    if experiment.track and not f"{name}-".startswith(f"{experiment.track}-"):
+        raise NotJudged(f"only for track {experiment.track}; this is {name}")
+    program = experiment.program(context.baseline_program.source, context.baseline.path)
+    if same_program(context.baseline_program.source, program.source):
+        raise NotJudged("the program equals the baseline", unchanged=True)
+    return experiment, program
+
+
+def make_plan(context: Context, experiment: Experiment, program: Program, record: Record) -> Plan:
+    """The plan against a complete record. NotJudged where only an earlier baseline has judged the experiment."""
+    key = verdict_key(context, experiment, program, record)
+    note = note_on(context, experiment, program)
+    replayed = None if context.options.rerun else replay(context, experiment, key, note)
+    if not replayed:
+        check_earlier(context, experiment)
+    return Plan(experiment, program, key, replayed, note)
+
+
+def verdict_key(context: Context, experiment: Experiment, program: Program, record: Record) -> str:
+    """The name of all that a verdict is a function of: program, track, data, budget, platform, isolation, record."""
+    track = context.track
+    rule = [track.seeds, track.alpha, track.noise, track.simplify_margin, track.max_memory_growth]
+    setting = [context.fingerprint, track.budget.limit, track.batch_size, track.memory, *rule]
+    judged_by = [context.baseline_program.code_sha, record.scores, context.isolation.kind]
+    return digest([program.code_sha, experiment.simplifies, setting, judged_by])
+
+
+def replay(context: Context, experiment: Experiment, key: str, note: str = "") -> Verdict | None:
+    """The verdict of that key as this experiment gets to see it."""
+    verdict = context.evidence.find(context.track.name, key)
+    if verdict is None:
+        return None
+    same_as = "" if verdict.experiment == experiment.name else verdict.experiment
+    return replace(verdict, replayed=True, same_as=same_as, note=note)
+
+
+def check_earlier(context: Context, experiment: Experiment) -> None:
+    """NotJudged where an earlier baseline has judged this very file, unless it was kept and another one promoted."""
+    if context.options.retest or context.options.rerun:
+        return
+    earlier = [
+        verdict
+        for verdict in context.evidence.verdicts(context.track.name, experiment.name)
+        if verdict.experiment_sha == experiment.sha
+        and verdict.baseline_sha != context.baseline_program.sha
+        and verdict.platform == context.platform
+        and not verdict.provisional
+    ]
+    if earlier and (earlier[-1].status == "keep" or earlier[-1].outcome is not Outcome.KEPT):
+        word = "kept and promoted" if earlier[-1].status == "keep" else str(earlier[-1].outcome)
+        sha = earlier[-1].baseline_sha[:7]
+        raise NotJudged(f"{word} against an earlier baseline, {sha} (--ar-retest judges it anew)")
+
+
+def note_on(context: Context, experiment: Experiment, program: Program) -> str:
+    """What is odd about an experiment without being wrong: it takes a promoted gain back, or compiles for nothing."""
+    notes = taken_back(context, experiment)
+    if context.track.budget.unit == "flop" and COMPILES.search(program.source):
+        notes.append("torch.compile does nothing under a budget in flop, which cannot count compiled code")
+    return "; ".join(notes)
+
+
+def taken_back(context: Context, experiment: Experiment) -> list[str]:
+    """What an overlay takes back of earlier promotions: it replaces a definition without the lines that they added."""
+    if not experiment.is_overlay:
+        return []
+    baseline = set(map(str.strip, context.baseline_program.source.splitlines()))
+    notes = []
+    for promotion in context.baseline.promotions():
+        changed = {name: [line for line in lines if line in baseline] for name, lines in promotion.changed.items()}
+        for name, lines in lost_lines(experiment.source, changed).items():
+            count = f"{len(lines)} line{'s' * (len(lines) > 1)}"
+            notes.append(f"replaces `{name}` without {count} that the promotion of {promotion.experiment} put there")
+    return notes

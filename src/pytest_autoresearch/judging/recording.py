@@ -1,0 +1,72 @@
+"""Recording: the baseline is trained with every seed, once on each platform, before anything is judged by it."""
+
+from dataclasses import replace
+
+from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.files import now
+from pytest_autoresearch.core.records import Record, RunStats
+from pytest_autoresearch.judging.context import Context
+from pytest_autoresearch.judging.judge import FIXED_SEED, Judge
+from pytest_autoresearch.programs.experiment import find_fixed_seed
+from pytest_autoresearch.referee.executor import RunResult
+
+
+def stored_record(context: Context) -> Record:
+    """The baseline's record on this platform as it stands on disk; it may lack seeds, or all of them."""
+    record = context.baseline.record(context.fingerprint, context.baseline_program)
+    return replace(record, stats=record.stats.first(context.track.seeds))
+
+
+def check_changed_by_hand(context: Context) -> None:
+    """UsageError where `train.py` has records, and none of them is of the program that stands there now.
+
+    Who edits the training script in place would have an unjudged idea become the baseline.
+    """
+    record = context.baseline.unknown_since(context.baseline_program)
+    if record is None or context.options.record:
+        return
+    what = "another program"
+    if old := context.evidence.source(record.program_sha):
+        from pytest_autoresearch.programs.history import changed_lines
+
+        new = context.baseline_program.source
+        names = sorted({*changed_lines(old, new), *changed_lines(new, old)})
+        what = f"changed in {', '.join(f'`{name}`' for name in names[:5])}{', …' * (len(names) > 5)}" if names else what
+    raise UsageError(
+        f"{context.baseline.path}: {what} since its record of {record.recorded_at} ({record.val_bpb:.4f} val_bpb): "
+        "make the change an experiment, or accept it unjudged with --ar-record"
+    )
+
+
+def record_baseline(context: Context, judge: Judge, since: str) -> Record:
+    """Train the baseline with every seed that its record lacks; with `--ar-record` all of them, unless another process
+    has recorded it after `since`. UsageError where it cannot be recorded."""
+    program, path = context.baseline_program, context.baseline.path
+    with context.baseline.lock():  # of two sessions the second waits here, and then finds the record
+        if context.baseline.source() != program.source:
+            raise UsageError(f"{path}: another session has changed it meanwhile; start again")
+        if call := find_fixed_seed(program.source):
+            raise UsageError(f"{path}: `{call}`: {FIXED_SEED}")
+        record = context.baseline.record(context.fingerprint, program)
+        by_hand = record.by_hand or bool(context.baseline.unknown_since(program))
+        if context.options.record and record.recorded_at <= since:
+            record = Record(program.sha, program.code_sha, context.fingerprint)
+        lacking = range(len(record.scores), context.track.seeds)
+        for seed in lacking:
+            stats = record.stats + RunStats.of([_trained(context, judge, seed)])
+            record = replace(record, stats=stats, recorded_at=now(), by_hand=by_hand)
+            context.baseline.write_record(record)  # after each run, so that a kill costs one
+    if lacking:
+        judge.monitor.recorded(record)
+    return record
+
+
+def _trained(context: Context, judge: Judge, seed: int) -> RunResult:
+    result = judge.run("baseline", context.baseline_program, seed)
+    if result.val_bpb is None:
+        folder = context.evidence.of(context.track.name, "baseline", context.baseline_program.sha)
+        raise UsageError(
+            f"{context.baseline.path}: the baseline itself {result.failure} on seed {seed}: "
+            f"{result.reason} (see {context.relative(folder)})"
+        )
+    return result

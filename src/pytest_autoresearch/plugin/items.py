@@ -1,0 +1,110 @@
+"""Experiments as pytest sees them: a file of which the one item is the experiment."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.plugin.settings import experiments_folder, session_of, uncaptured
+
+if TYPE_CHECKING:
+    from pytest_autoresearch.core.records import Verdict
+    from pytest_autoresearch.judging.plan import NotJudged, Plan
+    from pytest_autoresearch.judging.session import NoExperiment
+
+
+class ExperimentFile(pytest.File):
+    """A file under `experiments/`."""
+
+    def collect(self) -> Iterator["ExperimentItem"]:
+        """Its one item, named by the path below `experiments/`."""
+        name = self.path.relative_to(experiments_folder(self.config)).with_suffix("").as_posix()
+        yield ExperimentItem.from_parent(self, name=name)
+
+
+class ExperimentItem(pytest.Item):
+    """One experiment as a test. It passes when it beats the baseline by more than noise."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.config.pluginmanager.has_plugin("timeout"):
+            self.add_marker(pytest.mark.timeout(0))  # each run has a timer of its own; there is none around them all
+        self.planned: Plan | NotJudged | NoExperiment | UsageError | None = None
+        self.verdict: Verdict | None = None
+
+    def plan(self) -> None:
+        """Find out what is to be done; the baseline is recorded before the first experiment that has to train."""
+        from pytest_autoresearch.judging.plan import NotJudged
+
+        try:
+            self.planned = session_of(self.config).plan(self.path)
+        except (UsageError, NotJudged) as instead:
+            self.planned = instead
+
+    @property
+    def skip_line(self) -> str | None:
+        """Why it is not judged, as the line that pytest prints for it says it; None where it is."""
+        from pytest_autoresearch.judging.plan import NotJudged
+
+        if not isinstance(self.planned, NotJudged):
+            return None
+        return ("UNCHANGED: " if self.planned.unchanged else "SKIPPED: ") + str(self.planned)
+
+    def setup(self) -> None:
+        """Fail where nothing can be judged: the baseline does not train, the corpus cannot be fetched."""
+        from pytest_autoresearch.judging.session import NoExperiment
+
+        if isinstance(self.planned, UsageError) and not isinstance(self.planned, NoExperiment):
+            pytest.fail(str(self.planned), pytrace=False)
+
+    def runtest(self) -> None:
+        """Judge, and translate the verdict into pytest's words."""
+        from pytest_autoresearch.core.records import Outcome
+        from pytest_autoresearch.judging.plan import NotJudged
+        from pytest_autoresearch.plugin.words import failure_message
+
+        if isinstance(self.planned, NotJudged):
+            pytest.skip(str(self.planned))
+        try:
+            with uncaptured(self.config):
+                self.verdict = verdict = self._judge()
+        except UsageError as error:
+            pytest.fail(str(error), pytrace=False)
+        except OSError as error:
+            pytest.fail(f"{error.filename or self.path}: {error.strerror or error}", pytrace=False)
+        numbers = {"val_bpb": verdict.val_bpb, "delta": verdict.delta}
+        self.user_properties.append(("verdict", str(verdict.outcome)))
+        self.user_properties += [(name, number) for name, number in numbers.items() if number is not None]
+        if verdict.outcome is not Outcome.KEPT:
+            pytest.fail(failure_message(verdict), pytrace=False)
+
+    def _judge(self) -> "Verdict":
+        from pytest_autoresearch.judging.plan import Plan
+        from pytest_autoresearch.judging.session import NoExperiment
+
+        session = session_of(self.config)
+        if isinstance(self.planned, NoExperiment):
+            return session.broken(self.path, self.planned)
+        assert isinstance(self.planned, Plan)
+        return session.judge(self.planned)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Where it stands, and its name."""
+        return self.path, 0, self.name
+
+
+def is_experiment(path: Path, config: pytest.Config) -> bool:
+    """Whether a file is an experiment: below the experiments folder of a project that has a track."""
+    if path.suffix != ".py" or path.name == "conftest.py" or path.name[0] == "_":
+        return False
+    return experiments_folder(config) in path.parents and has_tracks(config)
+
+
+def has_tracks(config: pytest.Config) -> bool:
+    """Whether there is a track; without one a folder `experiments` may mean anything."""
+    with suppress(OSError):
+        return any((config.rootpath / str(config.getini("autoresearch_baseline"))).glob("*/track.toml"))
+    return False

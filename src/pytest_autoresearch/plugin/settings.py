@@ -1,0 +1,78 @@
+"""Options and settings, and the one session object that the hooks delegate to."""
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_autoresearch.judging.session import Session
+
+SESSION = pytest.StashKey["Session"]()
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """The options of section "autoresearch" and the three ini settings."""
+    group = parser.getgroup("autoresearch", "experiments as tests")
+    group.addoption(
+        "--ar-track", metavar="NAME", help="track to judge on (default: cuda where there is a GPU, else cpu)"
+    )
+    group.addoption(
+        "--ar-budget", metavar="AMOUNT", help='other training budget, such as "60 s" or "200 steps"; promotes nothing'
+    )
+    group.addoption(
+        "--ar-seeds", metavar="N", type=int, help="other number of seeds; fewer than the track's promote nothing"
+    )
+    group.addoption(
+        "--ar-record", action="store_true", help="record the baseline anew, and accept it where it was changed by hand"
+    )
+    group.addoption("--ar-no-promote", action="store_true", help="leave the baseline as it is, whatever passes")
+    group.addoption("--ar-rerun", action="store_true", help="train again what would be replayed")
+    group.addoption(
+        "--ar-retest", action="store_true", help="judge anew what was judged against an earlier baseline only"
+    )
+    group.addoption(
+        "--ar-sandbox",
+        choices=["auto", "bwrap", "off"],
+        default="auto",
+        help="run candidates in bubblewrap: where it works (default), or else fail, or never",
+    )
+    parser.addini("autoresearch_experiments", "folder of the experiments (default: experiments)", default="experiments")
+    parser.addini("autoresearch_baseline", "folder of the tracks (default: baseline)", default="baseline")
+    parser.addini("autoresearch_track", "track to judge on where --ar-track is not given", default="")
+
+
+def experiments_folder(config: pytest.Config) -> Path:
+    """The folder whose files are experiments."""
+    return config.rootpath / str(config.getini("autoresearch_experiments"))
+
+
+def session_of(config: pytest.Config) -> "Session":
+    """The one session object, made when it is first needed."""
+    if SESSION not in config.stash:
+        from pytest_autoresearch.judging.project import Options, Project
+        from pytest_autoresearch.judging.session import Session
+        from pytest_autoresearch.plugin.terminal import PytestMonitor
+        from pytest_autoresearch.referee.local import LocalExecutor
+
+        get, root = config.getoption, config.rootpath
+        options = Options(
+            track=get("--ar-track") or config.getini("autoresearch_track") or None,
+            budget=get("--ar-budget"),
+            seeds=get("--ar-seeds"),
+            record=get("--ar-record"),
+            promote=not get("--ar-no-promote"),
+            rerun=get("--ar-rerun"),
+            retest=get("--ar-retest"),
+            sandbox=get("--ar-sandbox"),
+        )
+        project = Project(root, experiments_folder(config), root / str(config.getini("autoresearch_baseline")))
+        config.stash[SESSION] = Session(project, options, LocalExecutor(root), PytestMonitor(config))
+    return config.stash[SESSION]
+
+
+def uncaptured(config: pytest.Config) -> AbstractContextManager[None]:
+    """A block in which standard output is the real one."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    return capture.global_and_fixture_disabled() if capture else nullcontext()

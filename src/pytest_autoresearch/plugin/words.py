@@ -1,0 +1,148 @@
+"""The words for what a session has to say: the header, the line of a verdict, what failed, the table at the end."""
+
+import os
+from collections.abc import Sequence
+
+from pytest_autoresearch.core.records import Outcome, Record, Verdict
+from pytest_autoresearch.judging.summary import SessionHeader, SessionSummary
+
+LETTERS = {
+    Outcome.KEPT: "K",
+    Outcome.DISCARDED: "D",
+    Outcome.CRASHED: "C",
+    Outcome.OUT_OF_MEMORY: "M",
+    Outcome.DIVERGED: "V",
+    Outcome.TIMED_OUT: "T",
+    Outcome.DISQUALIFIED: "Q",
+}
+"""What -q prints."""
+
+
+def header_lines(header: SessionHeader) -> list[str]:
+    """The track, the platform and the record that experiments are judged by."""
+    track, record = header.track, header.record
+    lines = [
+        f"autoresearch: track {track.name} on {header.device} ({header.threads} threads), "
+        f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}, {header.isolation}"
+    ]
+    if record is None:
+        lines.append(f"autoresearch: corpus {track.corpus} is not in the cache: it is fetched first")
+    elif header.records_anew:
+        lines.append(f"autoresearch: {header.program} is recorded anew first")
+    elif len(record.scores) < track.seeds:
+        lacking = "budget" if "@" in track.name else "platform"
+        if record.scores:
+            lacking = f"platform for seed {len(record.scores)}"
+        lines.append(f"autoresearch: no record for this {lacking}: {header.program} is recorded first")
+    else:
+        lines.append(f"autoresearch: baseline {record.val_bpb:.4f} val_bpb, recorded {record.recorded_at}")
+    if header.provisional or not header.promotes:
+        lines.append(f"autoresearch: nothing will be promoted: {header.provisional or '--ar-no-promote'}")
+    return lines
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """What was compared, and why it earned that: `DISCARDED 2.1686 against 2.1715 on seed 0 (-0.0029, p 0.38) …`"""
+    words = [verdict.outcome.upper()]
+    asides = ["quick look"] * verdict.provisional + ["replayed"] * verdict.replayed
+    if verdict.same_as:
+        asides.append(f"same program as {verdict.same_as}")
+    if asides:
+        words.append(f"({', '.join(asides)})")
+    if verdict.val_bpb is not None:
+        words.append(f"{verdict.val_bpb:.4f}")
+    if verdict.delta is not None and (against := baseline_of(verdict)) is not None:
+        p_value = "" if verdict.p_value is None else f", p {verdict.p_value:.2g}"
+        words.append(f"against {against:.4f}{seeds_of(verdict)} ({verdict.delta:+.4f}{p_value})")
+    if verdict.simplifies and verdict.outcome is Outcome.KEPT:
+        words.append(f"as simpler by {verdict.lines_removed - verdict.lines_added} lines and {verdict.reason}")
+    elif verdict.outcome is not Outcome.KEPT:
+        words.append(verdict.reason)
+    return " ".join(words) + f"; note: {verdict.note}" * bool(verdict.note)
+
+
+def baseline_of(verdict: Verdict) -> float | None:
+    """The baseline's mean val_bpb over the seeds that the experiment was trained with."""
+    compared = verdict.baseline_scores[: len(verdict.scores)]
+    return sum(compared) / len(compared) if compared else None
+
+
+def seeds_of(verdict: Verdict) -> str:
+    """` on seed 0`, ` on seeds 0 to 1`; nothing where it was all of them."""
+    count = len(verdict.scores)
+    if count >= len(verdict.baseline_scores):
+        return ""
+    return " on seed 0" if count == 1 else f" on seeds 0 to {count - 1}"
+
+
+def failure_message(verdict: Verdict) -> str:
+    """What stands under FAILURES: the verdict's line with the scores seed by seed, and a candidate's own traceback."""
+    lines = [verdict_line(verdict)]
+    if len(verdict.scores) > 1 and verdict.delta is not None:
+        pairs = zip(verdict.scores, verdict.baseline_scores, strict=False)
+        lines[0] += "; per seed " + ", ".join(f"{score:.4f} against {record:.4f}" for score, record in pairs)
+    lines += verdict.detail.rstrip().splitlines()
+    if verdict.runs and verdict.outcome is not Outcome.DISCARDED:
+        lines.append(f"see {verdict.evidence}/seed-{verdict.runs - 1}/log.txt")
+    return "\n".join(lines)
+
+
+def summary_lines(summary: SessionSummary) -> list[str]:
+    """The table of verdicts, what was promoted, and what to know about the rest; nothing where nothing happened."""
+    judged = [verdict for _, verdict in summary.judged]
+    lines = table(summary).splitlines() if judged else []
+    if summary.promotion:
+        verdict, before, after = summary.promotion.verdict, summary.promotion.before, summary.promotion.after
+        lines.append(
+            f"promoted {verdict.experiment}: {os.path.relpath(summary.promotion.path)} "
+            f"{before:.4f} → {after:.4f} val_bpb ({after / before - 1:+.2%})"
+        )
+        others = [v.experiment for v in judged if v.status == "pass" and not v.provisional]
+        if others:
+            lines.append(f"kept but outrun: {', '.join(others)}; the next session tries them on the new baseline")
+    if replayed := sum(verdict.replayed for verdict in judged):
+        lines.append(f"replayed, not trained again: {replayed} (--ar-rerun trains again)")
+    lines += summary.notes if judged or summary.promotion else []
+    if summary.interrupted and judged:
+        lines.append(f"interrupted: {len(judged)} verdicts are kept; the same command goes on with the rest")
+    return lines
+
+
+def table(summary: SessionSummary) -> str:
+    """All verdicts of a session, best first, below the baseline that they were judged by."""
+    from tabulate import tabulate
+
+    rows: list[list[str]] = []
+    if summary.record is not None:
+        rows.append(_baseline_row(summary.record))
+    rows += [_row(name, v) for name, v in sorted(summary.judged, key=lambda e: (e[1].delta is None, e[1].delta or 0.0))]
+    headers = [f"track {summary.track}", "val_bpb", "against", "delta", "p", "runs", "time", "memory", "lines"]
+    align = ("left", *["right"] * 8, "left")
+    return tabulate(rows, headers=[*headers, "verdict"], tablefmt="simple", colalign=align, disable_numparse=True)
+
+
+def _baseline_row(record: Record) -> list[str]:
+    stats, memory = record.stats, f"{record.stats.peak_memory_gb:.1f} GB"
+    return ["baseline", f"{record.val_bpb:.4f}", "", "", "", str(len(stats)), _time(stats.seconds), memory, "", ""]
+
+
+def _row(name: str, verdict: Verdict) -> list[str]:
+    against = None if verdict.delta is None else baseline_of(verdict)
+    growth = "" if verdict.memory_growth is None else f" {round(verdict.memory_growth, 2) + 0.0:+.0%}"
+    return [
+        name,
+        "" if verdict.val_bpb is None else f"{verdict.val_bpb:.4f}",
+        "" if against is None else f"{against:.4f}",
+        "" if verdict.delta is None else f"{verdict.delta:+.4f}",
+        "" if verdict.p_value is None else f"{verdict.p_value:.2g}",
+        str(verdict.runs),
+        _time(verdict.stats.seconds),
+        f"{verdict.memory_gb:.1f} GB{growth}" if verdict.memory_gb else "",
+        f"+{verdict.lines_added} −{verdict.lines_removed}" if verdict.runs else "",
+        verdict.outcome.upper() + " (quick look)" * verdict.provisional,
+    ]
+
+
+def _time(seconds: Sequence[float]) -> str:
+    total = sum(seconds)
+    return f"{total:.0f} s" if total < 600 else f"{total / 60:.0f} min"
