@@ -19,6 +19,7 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), once"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from fakes import Canned, FakeExecutor, Night
@@ -78,7 +79,7 @@ class TinyProject:
 
     def idea(self, name: str, body: str = "", doc: str = "") -> Path:
         """An overlay that a fake executor knows by its name."""
-        return self.experiment(name, f"WIDTH = {len(name)}  # {name} #\n{body}", doc)
+        return self.experiment(name, f"WIDTH = {crc32(name.encode())}  # {name} #\n{body}", doc)
 
     def experiment(self, name: str, body: str, doc: str = "") -> Path:
         """An overlay, unless the body defines `train`."""

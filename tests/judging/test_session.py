@@ -155,7 +155,8 @@ def test_a_program_that_was_judged_under_another_name_is_replayed(project: TinyP
     project.night(fake)
     source = (project.path / "experiments/bad.py").read_text()
     (project.path / "experiments/bad.py").unlink()
-    renamed = source.replace('"""bad."""', '"""Another description."""').replace("WIDTH = 3", "WIDTH  =  (3)  # why")
+    renamed = source.replace('"""bad."""', '"""Another description."""')
+    renamed = renamed.replace("WIDTH = ", "WIDTH  =  (").replace("  # bad #", ")  # bad #")
     write(project.path / "experiments/twin.py", renamed)
     rows = project.rows
     night = project.night(fake, retest=True)

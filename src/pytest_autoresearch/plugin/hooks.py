@@ -10,7 +10,8 @@ import pytest
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.plugin.items import ExperimentFile, ExperimentItem, is_experiment
-from pytest_autoresearch.plugin.settings import SESSION, add_options, session_of
+from pytest_autoresearch.plugin.session import SESSION, session_of
+from pytest_autoresearch.plugin.settings import add_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,6 +163,7 @@ class Controller:
         self._interrupted = False
         self._header_shown = False
 
+    @pytest.hookimpl(tryfirst=True)  # before pytest prints the header
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """End the session with one error where nothing could be judged."""
         if any(isinstance(item, ExperimentItem) for item in session.items):
@@ -183,6 +185,11 @@ class Controller:
         for line in header(self.config):
             reporter.write_line(line)
 
+    def _has_session(self, exitstatus: int) -> bool:
+        """Whether there was something to judge, and it could be judged."""
+        failed = exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
+        return SESSION in self.config.stash and not failed
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take each verdict into the ledger."""
         if verdict := verdict_in(report):
@@ -192,7 +199,7 @@ class Controller:
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Promote the best of what was kept; after an interrupt that waits for the next session."""
         self.finished = True
-        if SESSION not in self.config.stash or exitstatus == pytest.ExitCode.USAGE_ERROR:
+        if not self._has_session(exitstatus):
             return
         self._interrupted = exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         log = session_of(self.config).log
@@ -200,9 +207,9 @@ class Controller:
         if promotion := log.summary().promotion:
             self.config.hook.pytest_autoresearch_promoted(config=self.config, promotion=promotion)
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
         """The table of verdicts, and what was promoted."""
-        if SESSION not in self.config.stash:
+        if not self._has_session(exitstatus):
             return
         from pytest_autoresearch.plugin.words import summary_lines
 

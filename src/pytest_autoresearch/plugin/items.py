@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.plugin.settings import experiments_folder, session_of, uncaptured
+from pytest_autoresearch.plugin.session import session_of
+from pytest_autoresearch.plugin.settings import experiments_folder, uncaptured
 
 if TYPE_CHECKING:
     from pytest_autoresearch.core.records import Verdict

@@ -1,15 +1,9 @@
-"""Options and settings, and the one session object that the hooks delegate to."""
+"""The options of the command line, and the settings of pytest's own file."""
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from pytest_autoresearch.judging.session import Session
-
-SESSION = pytest.StashKey["Session"]()
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -46,30 +40,6 @@ def add_options(parser: pytest.Parser) -> None:
 def experiments_folder(config: pytest.Config) -> Path:
     """The folder whose files are experiments."""
     return config.rootpath / str(config.getini("autoresearch_experiments"))
-
-
-def session_of(config: pytest.Config) -> "Session":
-    """The one session object, made when it is first needed."""
-    if SESSION not in config.stash:
-        from pytest_autoresearch.judging.project import Options, Project
-        from pytest_autoresearch.judging.session import Session
-        from pytest_autoresearch.plugin.terminal import PytestMonitor
-        from pytest_autoresearch.referee.local import LocalExecutor
-
-        get, root = config.getoption, config.rootpath
-        options = Options(
-            track=get("--ar-track") or config.getini("autoresearch_track") or None,
-            budget=get("--ar-budget"),
-            seeds=get("--ar-seeds"),
-            record=get("--ar-record"),
-            promote=not get("--ar-no-promote"),
-            rerun=get("--ar-rerun"),
-            retest=get("--ar-retest"),
-            sandbox=get("--ar-sandbox"),
-        )
-        project = Project(root, experiments_folder(config), root / str(config.getini("autoresearch_baseline")))
-        config.stash[SESSION] = Session(project, options, LocalExecutor(root), PytestMonitor(config))
-    return config.stash[SESSION]
 
 
 def uncaptured(config: pytest.Config) -> AbstractContextManager[None]:

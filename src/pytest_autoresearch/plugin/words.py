@@ -104,7 +104,8 @@ def summary_lines(summary: SessionSummary) -> list[str]:
         lines.append(f"replayed, not trained again: {replayed} (--ar-rerun trains again)")
     lines += summary.notes if judged or summary.promotion else []
     if summary.interrupted and judged:
-        lines.append(f"interrupted: {len(judged)} verdicts are kept; the same command goes on with the rest")
+        verdicts = f"{len(judged)} verdicts are" if len(judged) > 1 else "1 verdict is"
+        lines.append(f"interrupted: {verdicts} kept; the same command goes on with the rest")
     return lines
 
 
