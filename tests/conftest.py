@@ -23,7 +23,7 @@ def project(pytester: pytest.Pytester, cache: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("AUTORESEARCH_CACHE", str(cache))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("COLUMNS", "160")
-    return TinyProject(pytester, monkeypatch)
+    return TinyProject(pytester.path, monkeypatch, pytester)
 
 
 @pytest.fixture(scope="session")

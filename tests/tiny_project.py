@@ -63,10 +63,10 @@ def train(run):
 class TinyProject:
     """A project in a folder: `experiment` adds one, `run` runs pytest on them in this process."""
 
-    def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.pytester = pytester
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, pytester: Any = None) -> None:
+        self.path = path
         self.monkeypatch = monkeypatch
-        self.path = pytester.path
+        self.pytester = pytester
         write(self.path / "baseline/cpu/track.toml", TRACK)
         write(self.path / "baseline/cpu/train.py", BASELINE)
         write(self.path / "pytest.ini", "[pytest]\n")

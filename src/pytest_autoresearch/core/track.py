@@ -16,7 +16,7 @@ from pytest_autoresearch.core.budget import Budget, exact, parse_amount
 from pytest_autoresearch.core.errors import UsageError
 
 SCORING_VERSION = 1
-"""Raised only when the same program would get another score; part of every fingerprint."""
+"""Changes only when the same program would get another score. It is part of every fingerprint."""
 
 DEVICES = ("cpu", "cuda", "mps")
 
@@ -38,13 +38,13 @@ class Track:
     seeds: int
     alpha: float
     memory: float | None = None
-    """Bytes that a run may take; None: what the machine has."""
+    """Bytes that all processes of a run may take together; None for no limit but the machine's."""
     noise: float | None = None
-    """Known standard deviation of a paired difference (bits per byte) where nothing but the luck differs."""
+    """Known standard deviation of a paired difference (bits per byte) between programs that differ only in luck."""
     simplify_margin: float | None = None
-    """How much worse (bits per byte) a program with `GOAL = "simplify"` must be shown not to be."""
+    """Bits per byte by which a program with `GOAL = "simplify"` may be worse, at most."""
     max_memory_growth: float | None = None
-    """Share of the baseline's memory by which a candidate may exceed it."""
+    """How much more memory than the baseline an experiment may take, as a share of the baseline's."""
 
     @property
     def program_path(self) -> Path:
@@ -92,7 +92,7 @@ def _bytes(value: object) -> float:
     return parse_amount(value, ["GB"])[0] * 1e9
 
 
-# The whole vocabulary of track.toml: (section, key) → how its value is read.
+# Every key of track.toml: (section, key) → the function that reads its value.
 _KEYS: dict[tuple[str, str], Callable[[object], Any]] = {
     ("", "description"): _string,
     ("", "device"): _device,
@@ -124,12 +124,12 @@ def track_names(baseline_folder: Path) -> list[str]:
 
 
 def has_cuda() -> bool:
-    """Whether this machine has an NVIDIA GPU; asks the driver's files, so that collection need not import torch."""
+    """Whether this machine has an NVIDIA GPU, by the driver's files: collection must not import torch."""
     return any(os.path.exists(path) for path in ("/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/gpus"))
 
 
 def choose_track(baseline_folder: Path, wanted: str | None) -> Track:
-    """The track that was asked for, else the one for what the machine has: `cuda`, else `cpu`, else the only one."""
+    """The track `wanted`, else `cuda` with a GPU, else `cpu`, else the only one. UsageError if that is unclear."""
     names = track_names(baseline_folder)
     if not names:
         raise UsageError(f"{baseline_folder}: no track here; a track is a folder with track.toml and train.py")
@@ -204,7 +204,7 @@ def _spell(section: str, key: str) -> str:
 
 
 def with_options(track: Track, budget: str | None, seeds: int | None) -> Track:
-    """The track with `--ar-budget` and `--ar-seeds` laid over it. UsageError says what is allowed."""
+    """The track with the values of `--ar-budget` and `--ar-seeds`. UsageError says what is allowed."""
     if budget:
         amount, unit = _option("--ar-budget", budget, parse_amount)
         limit = track.budget.limit
@@ -213,7 +213,10 @@ def with_options(track: Track, budget: str | None, seeds: int | None) -> Track:
         elif unit == "s":
             limit = max(limit, track.budget.startup + 2 * amount)
         other = replace(track.budget, amount=amount, unit=unit, limit=limit)
-        if (amount, unit) != (track.budget.amount, track.budget.unit):  # numbers of its own, so a name of its own
+        if (amount, unit) != (
+            track.budget.amount,
+            track.budget.unit,
+        ):  # its scores compare with no others, so it has a name of its own
             track = replace(track, name=f"{track.name}@{exact(amount)}{unit}", budget=other, noise=None)
     if seeds is not None:
         track = replace(track, seeds=_option("--ar-seeds", seeds, _whole))
@@ -231,7 +234,7 @@ def _option(name: str, value: object, read: Callable[[object], Any]) -> Any:
 
 
 def fingerprint(track: Track, data_key: str) -> dict[str, str]:
-    """All that a score depends on besides the program and the seed; scores compare only where this is equal."""
+    """All that a score depends on besides the program and the seed. Scores are comparable only if it is equal."""
     startup = f" after {track.budget.startup:g} s" if track.budget.unit == "s" else ""
     return {
         "device": f"{track.device}: {_device_name(track.device)}",
@@ -249,7 +252,7 @@ def digest(value: object) -> str:
 
 
 def threads() -> int:
-    """How many threads a candidate computes with: OMP_NUM_THREADS where it is set, else the cores it may use."""
+    """Number of threads of a candidate: OMP_NUM_THREADS if set, else the number of cores this process may use."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked):
         return int(asked)
@@ -257,7 +260,7 @@ def threads() -> int:
 
 
 def require_device(track: Track) -> None:
-    """UsageError where torch finds no device of the track's kind."""
+    """UsageError if torch finds no device of the track's kind."""
     if track.device == "cpu":
         return
     import torch

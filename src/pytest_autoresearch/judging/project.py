@@ -1,4 +1,4 @@
-"""Where a project's things are, and what was asked of a session: as pytest knows them, or as its files say."""
+"""The folders of a project and the options of a session, from pytest or, for the command line, from pytest's files."""
 
 import configparser
 import tomllib
@@ -18,7 +18,7 @@ SETTINGS = (
     ("tox.ini", "pytest"),
     ("setup.cfg", "tool:pytest"),
 )
-"""Where pytest keeps its settings: file and sections, in its own order."""
+"""The files and sections where pytest looks for its settings, in its order."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,21 @@ class Options:
 
 @dataclass(frozen=True)
 class Project:
-    """Where things are: `root` holds the ledger, `experiments` and `baseline` the two folders of programs."""
+    """The folders of a project: `root` holds the ledger; `experiments` and `baseline` hold the programs."""
 
     root: Path
     experiments: Path
     baseline: Path
 
     def choose_track(self, options: Options) -> Track:
+        """The track that the options name, or the one for this machine. UsageError if there is none."""
         if not self.baseline.is_dir():
             raise UsageError(f"{self.baseline}: no such folder; it must hold <track>/track.toml and <track>/train.py")
         return choose_track(self.baseline, options.track)
 
 
 def find_project(start: Path) -> tuple[Project, dict[str, str]]:
-    """The project around a folder, the nearest one upwards with pytest's settings or a baseline; and those settings."""
+    """The nearest folder at or above `start` with pytest settings or a folder `baseline`, and those settings."""
     for folder in (start, *start.parents):
         settings = read_settings(folder)
         if settings is not None or (folder / "baseline").is_dir():
@@ -61,7 +62,7 @@ def find_project(start: Path) -> tuple[Project, dict[str, str]]:
 
 
 def read_settings(folder: Path) -> dict[str, str] | None:
-    """pytest's own settings in a folder, from the first of its files that has them; None where there are none."""
+    """pytest's settings from the first file in this folder that has some; None if no file has."""
     for name, *sections in SETTINGS:
         try:
             text = (folder / name).read_text(encoding="utf-8")
@@ -78,6 +79,7 @@ def read_settings(folder: Path) -> dict[str, str] | None:
 
 
 def read_ini(text: str) -> dict[str, dict[str, str]]:
+    """The sections of an ini file."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string(text)
     return {section: dict(parser[section]) for section in parser.sections()}

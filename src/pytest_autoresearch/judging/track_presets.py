@@ -1,8 +1,8 @@
-"""A track for the card that is there: `baseline/cuda` made smaller, until five minutes on it teach a model something.
+"""Tracks for smaller GPUs: `baseline/cuda` with the depth, lengths and batches that a card can train in five minutes.
 
-Rules of thumb, not measurements: karpathy/autoresearch's README on smaller platforms, and what users reported there of
-cards from 4 GB on (issues #168, #299, #596): fewer tokens in a step before a smaller model, since some hundreds of
-optimizer steps have to fit into the budget; then depth, sequence length and vocabulary together.
+The sizes are rules of thumb, not measurements. They follow karpathy/autoresearch's README on smaller platforms and what
+users reported there about cards from 4 GB on (issues #168, #299, #596). Tokens per step shrink first, because a model
+needs some hundreds of optimizer steps within the budget; then depth, sequence length and vocabulary shrink together.
 """
 
 import json
@@ -16,17 +16,18 @@ from pytest_autoresearch.programs.splice import splice
 
 GB = 1e9
 MEMORY_SHARE = 0.8
-"""Of the card's memory, that a step may take: the display, fragments and what is not counted here want the rest."""
+"""The share of the card's memory that a step may take. The rest is for the display, fragmentation and the uncounted."""
 BYTES_PER_CHANNEL, BYTES_PER_LOGIT = 40, 4
-"""Of memory in a step, for each token: of each block's channels, and of each kind of token. From a trace of the
-program that kept no tensors: 62 GiB saved for the way back at 2**18 tokens, 9 blocks of 640 channels, bfloat16."""
+"""Bytes that a training step keeps per token, for each channel of each block and for each entry of the vocabulary. They
+come from a trace of the program: 62 GiB saved for the backward pass at 2**18 tokens, 9 blocks of 640 channels, bfloat16.
+"""
 BYTES_PER_WEIGHT = 16
-"""Weight, gradient and two moments, float32."""
+"""Bytes per weight: the weight, its gradient and two moments, each float32."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A device to train on. `fast`: it has bfloat16 and flash attention (NVIDIA's from compute capability 8.0)."""
+    """A GPU to train on. `fast`: it has bfloat16 and flash attention (NVIDIA cards from compute capability 8.0)."""
 
     name: str
     device: str
@@ -36,7 +37,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Size:
-    """What a card can do in five minutes. Batches: `total_batch` in tokens of a step, `batch_size` in sequences."""
+    """The size of a track. `total_batch` counts the tokens of an optimizer step, `batch_size` sequences."""
 
     least_memory: float
     depth: int
@@ -55,11 +56,11 @@ LADDER = (
     Size(7 * GB, 5, 512, 4096, 2**15, 2_621_440),
     Size(0 * GB, 4, 256, 2048, 2**14, 1_310_720),
 )
-"""From the top: the first that the card's memory allows. A card that is not fast stands one rung lower."""
+"""From large to small. A card gets the first size that its memory allows, or the next smaller one if it is not fast."""
 
 
 def find_card() -> Card:
-    """The card of this machine. UsageError where there is none."""
+    """The GPU of this machine. UsageError if torch finds none."""
     import torch
 
     if torch.cuda.is_available():
@@ -67,11 +68,11 @@ def find_card() -> Card:
         return Card(properties.name, "cuda", properties.total_memory, (properties.major, properties.minor) >= (8, 0))
     if torch.backends.mps.is_available():
         return Card("Apple GPU", "mps", torch.mps.recommended_max_memory(), False)
-    raise UsageError("no GPU that torch can use; on a CPU the track `cpu` is for you")
+    raise UsageError("no GPU that torch can use; use the track `cpu`")
 
 
 def size_for(card: Card) -> Size:
-    """The largest rung of the ladder for this card, and batches that its memory holds."""
+    """The size for this card, with batches that fit its memory. UsageError if not even one sequence fits."""
     rungs = [number for number, size in enumerate(LADDER) if card.memory >= size.least_memory]
     size = LADDER[min(rungs[0] + (not card.fast), len(LADDER) - 1)]
     width = math.ceil(size.depth * 57 / 128) * 128  # as the program has it
@@ -80,8 +81,8 @@ def size_for(card: Card) -> Size:
     token = slow * (BYTES_PER_CHANNEL * size.depth * width + BYTES_PER_LOGIT * size.vocab_size)
     sequences = (MEMORY_SHARE * card.memory - weights) / (token * size.sequence_length)
     if sequences < 1:
-        raise UsageError(f"{card.name}: {card.memory / GB:.1f} GB of memory are too few to train on")
-    logits = 4 * size.sequence_length * size.vocab_size  # of one sequence, which a referee holds twice
+        raise UsageError(f"{card.name}: {card.memory / GB:.1f} GB of memory is too little to train on")
+    logits = 4 * size.sequence_length * size.vocab_size  # bytes of one sequence; the referee holds them twice
     return replace(
         size,
         batch_size=min(_power_of_two(sequences), size.total_batch // size.sequence_length),
@@ -94,7 +95,8 @@ def _power_of_two(most: float) -> int:
 
 
 def write_track(model: Track, name: str, card: Card) -> tuple[Path, Size]:
-    """Write `baseline/<name>/`, a track made of another for the card. UsageError where that is not possible."""
+    """Write `baseline/<name>/`: the track `model` sized for the card. Returns the folder and the size. UsageError if
+    the name is no folder name, is taken, or cannot be written."""
     if name != Path(name).name or name.startswith("."):
         raise UsageError(f"--track {name}: must be the name of a folder in {model.folder.parent}")
     folder, size = model.folder.with_name(name), size_for(card)

@@ -1,10 +1,10 @@
 """The sequential decision: which seed next, or kept, or discarded. Pure: numbers in, a decision out.
 
-A candidate is compared with the baseline seed by seed, since both see the same data in the same order for a seed and
-much of the luck cancels in the difference. A few differences say little about their own spread, so their variance is
-shrunk toward what is known of the track's noise (a moderated t-test: Smyth 2004, "Linear models and empirical Bayes
-methods for assessing differential expression in microarray experiments"). `benchmarks/verdict_policy.py` compares this
-rule with others over simulated nights.
+An experiment is compared with the baseline seed by seed: for one seed both see the same data in the same order, so part
+of the noise cancels in the difference of their scores. A few differences say little about their own spread, so their
+variance is shrunk toward the known noise of the track (a moderated t-test: Smyth 2004, "Linear models and empirical
+Bayes methods for assessing differential expression in microarray experiments"). `benchmarks/verdict_policy.py` compares
+this rule with others over simulated nights.
 """
 
 import math
@@ -16,9 +16,9 @@ from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.core.statistics import student_t_cdf
 
 FUTILITY = 0.25
-"""p that is hopeless after any seed: most ideas cost one run."""
+"""A p-value at or above this ends the judgement after any seed. Most ideas end after one run."""
 NOISE_DF = 8
-"""How many differences of an experiment's own the track's known noise weighs as much as."""
+"""Degrees of freedom of the track's known noise: it weighs as much as so many differences of the experiment itself."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ def decide(
 ) -> Decision:
     """Judge `scores` (val_bpb of seeds 0, 1, … so far) against the `baseline`'s scores of all seeds; lower is better.
 
-    The number of baseline scores is the number of seeds of a full judgement. `noise` is the known standard deviation
-    of a paired difference where nothing but the luck differs. With a `margin` the question is not whether the
-    candidate is better, but whether it is less than the margin worse (a non-inferiority test). p at or above
-    `futility` after any seed ends the judgement.
+    A full judgement has as many seeds as there are baseline scores. `noise` is the known standard deviation of a
+    paired difference between two programs that differ in nothing but luck. With a `margin` the test asks whether the
+    experiment is worse by less than the margin, instead of whether it is better (a non-inferiority test). A p-value at
+    or above `futility` ends the judgement after any seed.
     """
     differences = [score - record for score, record in zip(scores, baseline, strict=False)]
     if not differences:
@@ -67,16 +67,16 @@ def decide(
 
 
 def _prior(baseline: Sequence[float], noise: float | None) -> tuple[float, int]:
-    """What is known of the variance of a paired difference: (variance, its degrees of freedom).
+    """The prior of the variance of a paired difference: (variance, its degrees of freedom).
 
-    Where the track does not say, the baseline's own variance over seeds stands in: too large where most of the luck of
-    a seed is shared, as with a common order of the data, and too small by half where none is.
+    Where the track states no noise, the baseline's own variance over seeds takes its place. It is too large where the
+    two programs share most of the luck of a seed, and half of the right value where they share none.
     """
     return (noise**2, NOISE_DF) if noise else (variance(baseline), len(baseline) - 1)
 
 
 def paired_p_value(differences: Sequence[float], prior_variance: float, prior_df: int) -> float:
-    """One-sided p of "no better than zero" for n paired differences; for one of them the prior alone knows a spread."""
+    """The one-sided p-value of "the mean is not below zero" for n paired differences; n = 1 relies on the prior."""
     n = len(differences)
     delta = fmean(differences)
     own = variance(differences) if n > 1 else 0.0
