@@ -1,11 +1,11 @@
-"""A/A test: experiments that change nothing but the luck, judged for real. What is kept of them is a false keep.
+"""A/A test: experiments that change nothing but the random numbers, judged for real. Each one kept is a false keep.
 
     .venv/bin/python benchmarks/aa_test.py [--experiments 40] [--first 1] [--folder FOLDER] [pytest options]
 
 Each experiment draws some random numbers before the weights are drawn, so that it trains the baseline's own program
-from other weights. All are judged by pytest in one session, on a copy of the track, and none is promoted. Prints how
-many were kept, and the spread of the luck: what `[verdict] noise` of a track means. About 40 s an experiment on the
-cpu track; a second call with the same folder goes on where the first one ended.
+from other weights. pytest judges all of them in one session, on a copy of the track, and promotes none. The script
+prints how many were kept, and the standard deviation of a paired difference: the value for `noise` in `[verdict]`. An
+experiment takes about 40 s on the cpu track. A second call with the same folder goes on where the first one ended.
 """
 
 import argparse
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 EXPERIMENT = '''"""Nothing but luck: {draws} random numbers are drawn before the weights."""
 from baseline import *
 
-LUCK = torch.rand({draws})
+torch.rand({draws})
 '''
 
 
@@ -55,11 +55,11 @@ def report(project: Path, track: str) -> None:
     """False keeps, and the spread of paired differences where nothing but the luck differs."""
     verdicts = [json.loads(path.read_text()) for path in project.glob(f"results/{track}/luck_*/verdict-*.json")]
     kept = [verdict["experiment"] for verdict in verdicts if verdict["outcome"] == "kept"]
-    runs = sum(verdict["runs"] for verdict in verdicts)
+    runs = sum(len(verdict["stats"]["val_bpb"]) for verdict in verdicts)
     print(f"kept {len(kept)} of {len(verdicts)} that change nothing but the luck, in {runs} runs: {kept}")
     by_seed: dict[int, list[float]] = {}
     for verdict in verdicts:
-        for seed, score in enumerate(verdict["scores"]):
+        for seed, score in enumerate(verdict["stats"]["val_bpb"]):
             by_seed.setdefault(seed, []).append(score)
     baseline = max((verdict["baseline_scores"] for verdict in verdicts), key=len)
     for seed, scores in by_seed.items():

@@ -1,5 +1,6 @@
 """Fixtures of all tests: a tiny project, alone or with a recorded baseline."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,38 +11,44 @@ import pytest
 import rustbpe  # noqa: F401
 import tiktoken  # noqa: F401
 import torch  # noqa: F401
+from filelock import FileLock
 from tiny_project import TinyProject
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this test session that all workers of xdist see."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def cache(shared: Path) -> Path:
+    """The cache of prepared text."""
+    return shared / "cache"
 
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, cache: Path, monkeypatch: pytest.MonkeyPatch) -> TinyProject:
+    """A tiny project without a recorded baseline."""
     monkeypatch.setenv("AUTORESEARCH_CACHE", str(cache))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("COLUMNS", "160")
     return TinyProject(pytester.path, monkeypatch, pytester)
 
 
-@pytest.fixture(scope="session")
-def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test that wants a record leaves it for the others."""
-    return tmp_path_factory.mktemp("record") / "baseline.json"
-
-
 @pytest.fixture
-def recorded(project: TinyProject, record: Path) -> TinyProject:
-    """The project with its baseline recorded: two runs less where they are not what a test is about."""
-    if not record.exists():
-        project.experiment("untrained", "torch.manual_seed(0)")  # ruled out, but only once there is a baseline
-        project.run("-p", "no:xdist")
-        shutil.copy(project.path / "baseline/cpu/baseline.json", record)
-        shutil.rmtree(project.path / "results")
-        for name in ("results.tsv", "experiments/untrained.py"):
-            (project.path / name).unlink()
+def recorded(project: TinyProject, shared: Path) -> TinyProject:
+    """The project with its baseline recorded for real, once for all tests and workers."""
+    record = shared / "baseline.json"
+    with FileLock(shared / "baseline.lock"):
+        if not record.exists():
+            project.experiment("untrained", "torch.manual_seed(0)")  # ruled out, but only once there is a baseline
+            project.run("-p", "no:xdist")
+            (project.path / "baseline/cpu/baseline.json").rename(record)
+            shutil.rmtree(project.path / "results")
+            for name in ("results.tsv", "experiments/untrained.py"):
+                (project.path / name).unlink()
     shutil.copy(record, project.path / "baseline/cpu/baseline.json")
     return project
 

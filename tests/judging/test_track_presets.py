@@ -54,7 +54,7 @@ def test_a_card_without_bfloat16_stands_lower() -> None:
 
 
 def test_too_little_memory_is_said() -> None:
-    with pytest.raises(UsageError, match=r"0\.1 GB of memory are too few"):
+    with pytest.raises(UsageError, match=r"0\.1 GB of memory is too little"):
         size_for(card(0.1))
 
 
