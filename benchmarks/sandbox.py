@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/sandbox.py [--repeats 30]
 
-The process imports the candidate's code and ends. It does not import torch, whose import varies by more than the sandbox
-takes. The sandbox works once at the start (mounts, namespaces) and once at the end; training runs on the same kernel.
+The process imports the candidate's code and ends. It does not import torch, whose import varies by more than what the
+sandbox takes. The sandbox works at the start (mounts, namespaces) and at the end; training runs on the same kernel.
 """
 
 import argparse

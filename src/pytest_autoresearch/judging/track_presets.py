@@ -19,8 +19,7 @@ MEMORY_SHARE = 0.8
 """The share of the card's memory that a step may take. The rest is for the display, fragmentation and the uncounted."""
 BYTES_PER_CHANNEL, BYTES_PER_LOGIT = 40, 4
 """Bytes that a training step keeps per token, for each channel of each block and for each entry of the vocabulary. They
-come from a trace of the program: 62 GiB saved for the backward pass at 2**18 tokens, 9 blocks of 640 channels, bfloat16.
-"""
+come from a trace of the program: 62 GiB saved for the backward pass at 2**18 tokens, 9 blocks of 640 channels, bf16."""
 BYTES_PER_WEIGHT = 16
 """Bytes per weight: the weight, its gradient and two moments, each float32."""
 
