@@ -21,7 +21,7 @@ lint: $(INSTALLED)
 	$(VENV)/bin/mypy
 
 docs: $(VENV)/.docs-installed
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 $(VENV)/.docs-installed: $(INSTALLED)
 	$(VENV)/bin/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
