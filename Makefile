@@ -21,7 +21,7 @@ lint: $(INSTALLED)
 	$(VENV)/bin/mypy
 
 docs: $(VENV)/.docs-installed
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict  # without --quiet, under which no warning counts
 
 $(VENV)/.docs-installed: $(INSTALLED)
 	$(VENV)/bin/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
