@@ -30,7 +30,7 @@ ROOMS = ROOT / "src/pytest_autoresearch"
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 MADE_BY_READERS = {
     "experiments/my_idea.py",
-    "experiments/leaky_relu.py",
+    "experiments/silu.py",
     "experiments/wider_hidden.py",
     "baseline/cuda-12gb",
 }
@@ -205,12 +205,19 @@ def parser(monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentParser:
         patch.setattr(argparse.ArgumentParser, "parse_args", catch)
         with pytest.raises(SystemExit):
             cli.main(["show", "rmsnorm"])
+    for part in (caught[0], *subcommands_of(caught[0]).values()):
+        part.allow_abbrev = False  # pages say every option in full
     return caught[0]
+
+
+def subcommands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (action,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(action.choices)
 
 
 def test_commands_parse(parser: argparse.ArgumentParser, capsys: pytest.CaptureFixture[str]) -> None:
     """Each `autoresearch …` is understood, and each subcommand is on some page."""
-    (choices,) = (action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    choices = subcommands_of(parser)
     used = set()
     found = 0
     for where, command in shell_commands():
