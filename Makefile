@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV = .venv
 INSTALLED = $(VENV)/.installed
 
-.PHONY: run test lint clean
+.PHONY: run test lint docs clean
 
 run: $(INSTALLED)
 	@$(VENV)/bin/pytest experiments -k rmsnorm --ar-track cpu || [ $$? -eq 1 ]  # a discarded idea is no broken set-up
@@ -21,6 +21,13 @@ lint: $(INSTALLED)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+docs: $(VENV)/.docs-installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict  # without --quiet, under which no warning counts
+
+$(VENV)/.docs-installed: $(INSTALLED)
+	$(VENV)/bin/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), once"
 	$(PYTHON) -m venv $(VENV)
@@ -28,4 +35,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info src/*.egg-info
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info src/*.egg-info
