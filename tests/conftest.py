@@ -14,6 +14,10 @@ import torch  # noqa: F401
 from filelock import FileLock
 from tiny_project import TinyProject
 
+from pytest_autoresearch import cli  # noqa: F401
+from pytest_autoresearch.plugin import hookspecs, session, terminal  # noqa: F401
+from pytest_autoresearch.referee import local, model_client, scoring  # noqa: F401
+
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -374,3 +374,13 @@ def test_other_folders_by_ini(project: TinyProject) -> None:
     result = project.pytester.runpytest_inprocess("ideas")
     result.assert_outcomes(passed=1)
     assert (project.path / "tracks/cpu/baseline.json").exists()
+
+
+def test_a_project_without_any_settings_of_pytest(project: TinyProject, fake: FakeExecutor) -> None:
+    """There pytest takes `experiments/` for its root."""
+    (project.path / "pytest.ini").unlink()
+    result = project.run("-k", "faster")
+    result.assert_outcomes(passed=1, deselected=2)
+    assert "rootdir: " + str(project.path / "experiments") in result.stdout.str()
+    assert fake.specs == []
+    assert not (project.path / "experiments/results.tsv").exists()

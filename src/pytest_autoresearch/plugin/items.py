@@ -1,7 +1,6 @@
 """Experiments as pytest sees them: a file of which the one item is the experiment."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,7 @@ import pytest
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.plugin.session import session_of
-from pytest_autoresearch.plugin.settings import experiments_folder, uncaptured
+from pytest_autoresearch.plugin.settings import experiments_folder, has_tracks, project_root, uncaptured
 
 if TYPE_CHECKING:
     from pytest_autoresearch.core.records import Verdict
@@ -101,11 +100,4 @@ def is_experiment(path: Path, config: pytest.Config) -> bool:
     """Whether a file is an experiment: below the experiments folder of a project that has a track."""
     if path.suffix != ".py" or path.name == "conftest.py" or path.name[0] == "_":
         return False
-    return experiments_folder(config) in path.parents and has_tracks(config)
-
-
-def has_tracks(config: pytest.Config) -> bool:
-    """Whether there is a track; without one a folder `experiments` may mean anything."""
-    with suppress(OSError):
-        return any((config.rootpath / str(config.getini("autoresearch_baseline"))).glob("*/track.toml"))
-    return False
+    return experiments_folder(config) in path.parents and has_tracks(config, project_root(config))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_autoresearch.plugin.settings import experiments_folder
+from pytest_autoresearch.plugin.settings import baseline_folder, experiments_folder, project_root
 
 if TYPE_CHECKING:
     from pytest_autoresearch.judging.session import Session
@@ -20,7 +20,7 @@ def session_of(config: pytest.Config) -> "Session":
         from pytest_autoresearch.plugin.terminal import PytestMonitor
         from pytest_autoresearch.referee.local import LocalExecutor
 
-        get, root = config.getoption, config.rootpath
+        get, root = config.getoption, project_root(config)
         options = Options(
             track=get("--ar-track") or config.getini("autoresearch_track") or None,
             budget=get("--ar-budget"),
@@ -31,6 +31,6 @@ def session_of(config: pytest.Config) -> "Session":
             retest=get("--ar-retest"),
             sandbox=get("--ar-sandbox"),
         )
-        project = Project(root, experiments_folder(config), root / str(config.getini("autoresearch_baseline")))
+        project = Project(root, experiments_folder(config), baseline_folder(config, root))
         config.stash[SESSION] = Session(project, options, LocalExecutor(root), PytestMonitor(config))
     return config.stash[SESSION]

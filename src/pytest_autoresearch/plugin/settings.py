@@ -1,6 +1,6 @@
 """The options of the command line, and the settings of pytest's own file."""
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -37,9 +37,30 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("autoresearch_track", "track to judge on where --ar-track is not given", default="")
 
 
+def project_root(config: pytest.Config) -> Path:
+    """The folder that holds experiments and tracks: pytest's own root, or the folder above.
+
+    Without any settings file pytest takes `experiments/` itself for its root when that is what it is asked to run.
+    """
+    root = config.rootpath
+    return root if has_tracks(config, root) or not has_tracks(config, root.parent) else root.parent
+
+
+def has_tracks(config: pytest.Config, root: Path) -> bool:
+    """Whether there is a track; without one a folder `experiments` may mean anything."""
+    with suppress(OSError):
+        return any(baseline_folder(config, root).glob("*/track.toml"))
+    return False
+
+
+def baseline_folder(config: pytest.Config, root: Path) -> Path:
+    """The folder of the tracks."""
+    return root / str(config.getini("autoresearch_baseline"))
+
+
 def experiments_folder(config: pytest.Config) -> Path:
     """The folder whose files are experiments."""
-    return config.rootpath / str(config.getini("autoresearch_experiments"))
+    return project_root(config) / str(config.getini("autoresearch_experiments"))
 
 
 def uncaptured(config: pytest.Config) -> AbstractContextManager[None]:
