@@ -376,11 +376,14 @@ def test_other_folders_by_ini(project: TinyProject) -> None:
     assert (project.path / "tracks/cpu/baseline.json").exists()
 
 
-def test_a_project_without_any_settings_of_pytest(project: TinyProject, fake: FakeExecutor) -> None:
-    """There pytest takes `experiments/` for its root."""
+def test_a_project_without_any_settings_of_pytest(
+    project: TinyProject, fake: FakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the folder of the experiments pytest takes that folder for its root."""
     (project.path / "pytest.ini").unlink()
-    result = project.run("-k", "faster")
+    monkeypatch.chdir(project.path / "experiments")
+    result = project.pytester.runpytest_inprocess("-k", "faster", "--ar-no-promote")
+    assert f"rootdir: {project.path / 'experiments'}" in result.outlines
     result.assert_outcomes(passed=1, deselected=2)
-    assert "rootdir: " + str(project.path / "experiments") in result.stdout.str()
     assert fake.specs == []
     assert not (project.path / "experiments/results.tsv").exists()
