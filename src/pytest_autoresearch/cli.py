@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.track import read_track, track_names
-from pytest_autoresearch.data.corpus import open_corpus
-from pytest_autoresearch.data.prepare import progress_bar
+from pytest_autoresearch.data.progress import show_progress
+from pytest_autoresearch.data.sources import open_corpus
 from pytest_autoresearch.judging.project import Options, Project, find_project
 from pytest_autoresearch.judging.session import Session
 from pytest_autoresearch.judging.track_presets import GB, find_card, write_track
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def prepare(session: Session, shards: int | None) -> None:
-    progress = progress_bar(sys.stderr)
+    progress = show_progress(sys.stderr)
     if shards is not None:
         open_corpus(session.track.corpus, session.project.root, shards=shards, progress=progress)
     data = session.prepare(progress)

@@ -63,7 +63,7 @@ class Setting:
     @property
     def lacks_corpus(self) -> bool:
         """Whether the track's text lies on the hub and has not been fetched."""
-        from pytest_autoresearch.data.corpus import is_here
+        from pytest_autoresearch.data.sources import is_here
 
         return not is_here(self.track.corpus)
 
@@ -80,10 +80,11 @@ class Setting:
     def sandbox(self) -> tuple[Sandbox | None, str]:
         """What candidates run in, and the words for it."""
         from pytest_autoresearch.data.prepare import cache_folder
+        from pytest_autoresearch.data.sources import private_folders
 
         cache_folder().mkdir(parents=True, exist_ok=True)  # what is not there cannot be hidden
-        corpus = self.project.root / self.track.corpus
-        return find_sandbox(self.options.sandbox, [self.project.root, cache_folder(), corpus])
+        private = private_folders(self.track.corpus, self.project.root)
+        return find_sandbox(self.options.sandbox, [self.project.root, *private])
 
     @cached_property
     def route(self) -> tuple[Route, str]:
@@ -112,7 +113,7 @@ class Setting:
 
     def fetch_corpus(self, spectators: Spectators) -> None:
         """Fetch the track's text where it lies on the hub. UsageError says why it cannot be done; it is tried once."""
-        from pytest_autoresearch.data.corpus import open_corpus
+        from pytest_autoresearch.data.sources import open_corpus
 
         if self.problem:
             raise UsageError(self.problem)
