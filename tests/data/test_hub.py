@@ -165,7 +165,7 @@ def test_warm_cache_asks_nobody_and_does_not_even_load_the_library(hub):
     script = (
         "import sys; from pathlib import Path\n"
         "from pytest_autoresearch.data.sources import open_corpus\n"
-        "print(open_corpus('hf:a/b', Path()).digest(), *{'huggingface_hub', 'pyarrow', 'filelock'} & {*sys.modules})\n"
+        "print(open_corpus('hf:a/b', Path()).digest(), *{'huggingface_hub', 'pyarrow', 'filelock', 'tqdm'} & {*sys.modules})\n"
     )
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert run.stdout.split() == [digest]
@@ -252,7 +252,7 @@ def test_when_the_connection_fails_for_good_whole_shards_are_kept(hub):
 
     hub.broken[name] = ("cut", 0)
     message = refusal(progress=progress)
-    assert message.startswith(f"corpus 'hf:a/b': {name}: the connection to {hub.url} failed: ")
+    assert message.startswith(f"corpus 'hf:a/b': {name}: the download from {hub.url} failed: ")
     assert message.endswith("; whole shards are kept: start again")
     del hub.broken[name]
     assert open_corpus("hf:a/b", HERE).files[4].read_bytes() == CONTENT[name]
@@ -298,14 +298,14 @@ def test_what_is_not_there_is_named(hub):
 
 def test_no_hub_at_all(hub):
     hub.stop()
-    assert refusal().startswith(f"corpus 'hf:a/b': the connection to {hub.url} failed: ")
+    assert refusal().startswith(f"corpus 'hf:a/b': the download from {hub.url} failed: ")
 
 
 def test_a_download_that_is_too_short_is_never_taken_for_a_good_one(hub, shared):
     hub.datasets["a/b"] = SMALL
     hub.faults[NAMES[1]] = [("short", 700)]
     message = refusal()
-    assert message.startswith(f"corpus 'hf:a/b': {NAMES[1]}: the connection to {hub.url} failed: ")
+    assert message.startswith(f"corpus 'hf:a/b': {NAMES[1]}: the download from {hub.url} failed: ")
     assert f"should be of size {len(SMALL[NAMES[1]])} but has size 700" in message
     assert not list(shared.rglob(NAMES[1]))
     assert open_corpus("hf:a/b", HERE).files[1].read_bytes() == SMALL[NAMES[1]]

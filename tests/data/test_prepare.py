@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.data import cache as cache_module
 from pytest_autoresearch.data.packing import pack
 from pytest_autoresearch.data.prepare import Prepared, cache_folder, data_key, prepare
 from pytest_autoresearch.data.sources import open_corpus
@@ -129,7 +130,7 @@ def test_stdlib_key_loads_nothing_heavy(tmp_path):
         "import sys; from pathlib import Path\n"
         "from pytest_autoresearch.data.prepare import data_key\n"
         "data_key('stdlib', root=Path('.'), vocab_size=1024, sequence_length=128, eval_tokens=131072)\n"
-        "print(*{'torch', 'numpy', 'pyarrow', 'rustbpe', 'tiktoken', 'filelock'} & set(sys.modules))\n"
+        "print(*{'torch', 'numpy', 'pyarrow', 'rustbpe', 'tiktoken', 'filelock', 'tqdm'} & set(sys.modules))\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stdout.strip() == b""
 
@@ -226,6 +227,22 @@ def test_file_that_was_only_touched_is_still_good(root):
     prepared, _ = build(root)
     os.utime(prepared.train_path, ns=(1, 1))
     assert build(root)[1] == []
+
+
+@pytest.mark.parametrize("name", ["train.bin", "heldout.bin", "tokenizer.tiktoken"])
+def test_big_files_are_read_again_only_when_they_have_changed(root, monkeypatch, name):
+    read, sha256_of = [], cache_module.sha256_of
+    monkeypatch.setattr(cache_module, "BIG", 1)
+    monkeypatch.setattr(cache_module, "sha256_of", lambda path: read.append(path.name) or sha256_of(path))
+    prepared, _ = build(root)
+    for path in [*prepared.folder.iterdir(), *(root / "text").iterdir()]:
+        os.utime(path, (1, 1))  # a file that has just changed is not remembered
+    build(root)
+    read.clear()
+    assert build(root)[1] == []
+    assert read == []
+    flip_a_byte(prepared.folder / name)
+    assert build(root)[1][0] == f"{prepared.folder}: {name} has changed; building again"
 
 
 CHILD = """

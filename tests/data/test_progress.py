@@ -23,6 +23,6 @@ def test_in_a_pipe_each_stage_is_one_line():
 
 def test_on_a_terminal_each_stage_has_a_bar_and_a_message_has_none():
     one, two, message, again, rest = [line.rpartition("\r")[2].rstrip() for line in play(Terminal()).split("\n")]
-    assert one.startswith("one 100% |████████████████████| 00:0")
-    assert two.startswith("two  25% |█████               | 00:0")
+    assert one.startswith("one 100% |####################| 00:0")
+    assert two.startswith("two  25% |#####               | 00:0")
     assert (message, again, rest) == ("message", "one", "")

@@ -138,8 +138,6 @@ def _asking(what: str) -> Iterator[None]:
         raise UsageError(f"{what}: needs huggingface_hub: pip install 'pytest-autoresearch[hub]'") from None
     try:
         yield
-    except UsageError:
-        raise
     except Exception as error:  # the types depend on the library's transport, which differs between versions
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -156,7 +154,7 @@ def _reason(error: BaseException) -> str:
         return "is not all in the cache, and HF_HUB_OFFLINE forbids the download; unset it once"
     if not isinstance(error, errors.HfHubHTTPError):
         said = str(error).strip().partition("\n")[0] or type(error).__name__
-        return f"the connection to {constants.ENDPOINT} failed: {said}; whole shards are kept: start again"
+        return f"the download from {constants.ENDPOINT} failed: {said}; whole shards are kept: start again"
     status = error.response.status_code
     if isinstance(error, errors.GatedRepoError) or status == 403:
         return f"access denied ({status}): accept its terms on the hub, and set HF_TOKEN"
