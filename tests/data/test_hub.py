@@ -165,7 +165,8 @@ def test_warm_cache_asks_nobody_and_does_not_even_load_the_library(hub):
     script = (
         "import sys; from pathlib import Path\n"
         "from pytest_autoresearch.data.sources import open_corpus\n"
-        "print(open_corpus('hf:a/b', Path()).digest(), *{'huggingface_hub', 'pyarrow', 'filelock', 'tqdm'} & {*sys.modules})\n"
+        "heavy = {'huggingface_hub', 'pyarrow', 'filelock', 'tqdm'}\n"
+        "print(open_corpus('hf:a/b', Path()).digest(), *heavy & {*sys.modules})\n"
     )
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert run.stdout.split() == [digest]
