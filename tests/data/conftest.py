@@ -9,7 +9,7 @@ from hub_server import CHUNK, Hub
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A hub that huggingface_hub takes for the real one, in this process and its children."""
-    from huggingface_hub import close_session, constants
+    from huggingface_hub import constants
 
     hub = Hub()
     monkeypatch.setenv("AUTORESEARCH_CACHE", str(tmp_path / "cache"))
@@ -17,7 +17,6 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
-    close_session()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))  # it has read the environment
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
