@@ -56,9 +56,11 @@ def fetch(name: str, dataset: str, commit: str, shards: Sequence[str], progress:
     shares, share = dict.fromkeys(shards, 0.0), 0.0
 
     def work() -> None:
-        for shard in todo:  # all threads draw from the same iterator
+        for shard in todo:  # one iterator for all threads: each shard goes to one of them
             try:
-                results.put(_download(name, dataset, commit, shard, _bar_class(shard, shares, stop)))
+                snapshot = _download(name, dataset, commit, shard, _bar_class(shard, shares, stop))
+                shares[shard] = 1.0
+                results.put(snapshot)
             except BaseException as error:
                 results.put(error)
             if stop.is_set():

@@ -1,5 +1,6 @@
 """Progress: how work on data reports how far it is, and how a terminal shows that."""
 
+import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Never, TextIO
 
@@ -31,8 +32,9 @@ def show_progress(stream: TextIO) -> Progress:
             print(stage, file=stream, flush=True)
             return
         if bar is None:
-            bar = tqdm(total=1.0, file=stream, bar_format="{desc} {percentage:3.0f}% |{bar:20}| {elapsed}")
-            bar.set_description_str(stage)
+            columns, lines = shutil.get_terminal_size()  # where the size is unknown, tqdm itself draws nothing
+            layout = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed}"
+            bar = tqdm(total=1.0, desc=stage, file=stream, ncols=columns, nrows=lines, bar_format=layout)
         bar.update(done - bar.n)
         if done >= 1:
             bar.close()
