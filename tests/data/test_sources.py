@@ -50,3 +50,14 @@ def test_a_corpus_that_is_a_path_is_private(tmp_path, corpus, last):
     assert folders[0] == tmp_path / "cache"
     assert folders[-1] == tmp_path / last
     assert tmp_path / ".cache/huggingface" in folders
+    assert folders[0].is_dir()
+    assert not (tmp_path / ".cache").exists()
+
+
+def test_what_will_be_written_is_there_before_a_sandbox_hides_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    assert private_folders("climbmix", tmp_path) == [tmp_path / "cache", tmp_path / "hf"]
+    assert (tmp_path / "hf").is_dir()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "file" / "hf"))
+    assert tmp_path / "file" / "hf" in private_folders("hf:a/b", tmp_path)

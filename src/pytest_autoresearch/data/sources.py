@@ -3,6 +3,7 @@
 import os
 import sysconfig
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
@@ -58,12 +59,16 @@ def is_here(name: str) -> bool:
 def private_folders(name: str, root: Path) -> list[Path]:
     """Where held-out text may lie: our cache, the hub's caches, and the corpus itself if it is a path.
 
-    A sandbox must hide them from candidates. The standard library is not among them: a program needs it to run.
+    A sandbox must hide them from candidates. It can only hide what exists, so the folders in which `open_corpus` and
+    `prepare` will write are created. The standard library is not among them: a program needs it to run.
     """
-    folders = [cache_folder(), *hub_folders()]
-    if name != "stdlib" and not _is_on_hub(name):
-        folders.append(root / Path(os.path.expanduser(name)))
-    return folders
+    written = [cache_folder(), *(hub_folders() if _is_on_hub(name) else [])]
+    for folder in written:
+        with suppress(OSError):  # nothing can be written there then
+            folder.mkdir(parents=True, exist_ok=True)
+    is_path = name != "stdlib" and not _is_on_hub(name)
+    path = [root / Path(os.path.expanduser(name))] if is_path else []
+    return list(dict.fromkeys([*written, *hub_folders(), *path]))
 
 
 def _is_on_hub(name: str) -> bool:

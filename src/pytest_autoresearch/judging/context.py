@@ -79,10 +79,8 @@ class Setting:
     @cached_property
     def sandbox(self) -> tuple[Sandbox | None, str]:
         """What candidates run in, and the words for it."""
-        from pytest_autoresearch.data.prepare import cache_folder
         from pytest_autoresearch.data.sources import private_folders
 
-        cache_folder().mkdir(parents=True, exist_ok=True)  # what is not there cannot be hidden
         private = private_folders(self.track.corpus, self.project.root)
         return find_sandbox(self.options.sandbox, [self.project.root, *private])
 
