@@ -64,7 +64,7 @@ class Hub(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request, client_address):
-        """Clients that are killed are no news."""
+        """Prints nothing when a client has been killed."""
 
 
 class Speaker(BaseHTTPRequestHandler):

@@ -5,8 +5,10 @@ cache only when it is whole: it checks the size, and over Xet the hashes of the 
 """
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
@@ -41,6 +43,16 @@ def list_parquet(name: str, dataset: str, folder: str, commit: str) -> list[str]
         if path.startswith("/") or ".." in path.split("/") or {"\\", ":"} & set(path):
             raise UsageError(f"corpus '{name}': {path!r}: a file with this name is not fetched")
     return found
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a parquet file exists and has its end, the bytes "PAR1". If it was cut short, it ends otherwise."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-4, os.SEEK_END)
+            return file.read() == b"PAR1"
+    except OSError:
+        return False
 
 
 def fetch(name: str, dataset: str, commit: str, shards: Sequence[str], progress: Progress) -> Path:
@@ -99,8 +111,12 @@ def _download(name: str, dataset: str, commit: str, shard: str, bar_class: type)
     """
     from huggingface_hub import hf_hub_download
 
+    download = partial(hf_hub_download, dataset, shard, repo_type="dataset", revision=commit, tqdm_class=bar_class)
     with _asking(f"corpus '{name}': {shard}"):
-        path = Path(hf_hub_download(dataset, shard, repo_type="dataset", revision=commit, tqdm_class=bar_class))
+        path = Path(download())
+        if not is_whole(path):  # it was cut short after its download
+            path.unlink()
+            path = Path(download(force_download=True))
     with open_parquet(path):
         return path.parents[len(PurePosixPath(shard).parts) - 1]
 

@@ -16,7 +16,7 @@ from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import write_atomically
 from pytest_autoresearch.data.cache import cache_folder, locked
 from pytest_autoresearch.data.corpus import Corpus
-from pytest_autoresearch.data.download import fetch, find_commit, list_parquet
+from pytest_autoresearch.data.download import fetch, find_commit, is_whole, list_parquet
 from pytest_autoresearch.data.progress import Progress
 
 # Dataset, file names and the held-out shard are those of karpathy/autoresearch, prepare.py.
@@ -49,7 +49,7 @@ class Manifest:
     @property
     def is_complete(self) -> bool:
         """Whether all shards are on this machine."""
-        return bool(self.snapshot) and all(Path(self.snapshot, shard).is_file() for shard in self.shards)
+        return bool(self.snapshot) and all(is_whole(Path(self.snapshot, shard)) for shard in self.shards)
 
 
 def open_hub_corpus(name: str, shards: int | None, progress: Progress) -> Corpus:
