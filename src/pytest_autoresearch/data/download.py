@@ -68,7 +68,7 @@ def fetch(name: str, dataset: str, commit: str, shards: Sequence[str], progress:
     shares, share = dict.fromkeys(shards, 0.0), 0.0
 
     def work() -> None:
-        for shard in todo:  # one iterator for all threads: each shard goes to one of them
+        for shard in todo:  # they share the iterator, so each shard goes to one of them
             try:
                 snapshot = _download(name, dataset, commit, shard, _bar_class(shard, shares, stop))
                 shares[shard] = 1.0
@@ -79,7 +79,7 @@ def fetch(name: str, dataset: str, commit: str, shards: Sequence[str], progress:
                 return
 
     # Daemon threads: unlike those of a pool they cannot keep the process from ending.
-    threads = [Thread(target=work, daemon=True) for _ in range(min(AT_ONCE, len(shards)))]
+    threads = [Thread(target=work, daemon=True) for _ in range(AT_ONCE)]
     stage, left = f"fetching {len(shards)} shards of {name}", len(shards)
     try:
         for thread in threads:
@@ -122,7 +122,7 @@ def _download(name: str, dataset: str, commit: str, shard: str, bar_class: type)
 
 
 def _bar_class(shard: str, shares: dict[str, float], stop: Event) -> type:
-    """Replaces the bar that huggingface_hub draws for a file: it keeps `shares[shard]`, 0 to 1, and draws nothing."""
+    """Replaces the bars that huggingface_hub draws for a file: they set `shares[shard]`, 0 to 1, and draw nothing."""
     from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[type-arg]
@@ -135,11 +135,6 @@ def _bar_class(shard: str, shares: dict[str, float], stop: Event) -> type:
             self.n += n or 0
             if self.total:
                 shares[shard] = self.n / self.total
-
-        def update_transfer(self, n: float | None = 1) -> None:
-            """Bytes that Xet has received; `update` counts those that are in the file."""
-
-        def set_transfer_postfix_str(self, *_: Any, **__: Any) -> None: ...
 
     return Bar
 
@@ -174,14 +169,14 @@ def _reason(error: BaseException) -> str:
         said = str(error).strip().partition("\n")[0] or type(error).__name__
         return f"the download from {constants.ENDPOINT} failed: {said}; whole shards are kept: start again"
     status = error.response.status_code
-    if isinstance(error, errors.GatedRepoError) or status == 403:
-        return f"access denied ({status}): accept its terms on the hub, and set HF_TOKEN"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"the hub no longer has the commit that was fetched first; delete its folder in {cache_folder() / 'hub'}"
+    if isinstance(error, errors.GatedRepoError) or status == 403:
+        return f"access denied ({status}): accept its terms on the hub, and set HF_TOKEN"
     if isinstance(error, errors.RepositoryNotFoundError) or status == 401:
         return f"no such dataset at {constants.ENDPOINT} ({status}); if it is private, set HF_TOKEN"
-    if status == 404:
-        return f"not found in the dataset ({status})"
-    if status == 429:
-        return f"the hub has had too many requests ({status}); try again later, or set HF_TOKEN for a higher limit"
-    return f"the hub answers {status}; try again later"
+    reasons = {
+        404: "not found in the dataset (404)",
+        429: "the hub has had too many requests (429); try again later, or set HF_TOKEN for a higher limit",
+    }
+    return reasons.get(status, f"the hub answers {status}; try again later")
