@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.track import read_track, track_names
-from pytest_autoresearch.data.corpus import open_corpus
-from pytest_autoresearch.data.prepare import progress_bar
+from pytest_autoresearch.data.progress import show_progress
+from pytest_autoresearch.data.sources import open_corpus
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.plan import taken_back
 from pytest_autoresearch.judging.project import Options, Project, find_project
@@ -45,6 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"autoresearch: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("autoresearch: interrupted; what is complete is kept, and the same command goes on", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader, `head` for example, has seen enough
         sys.stderr.close()
     return 0
@@ -82,7 +85,7 @@ def _context(project: Project, track: str | None) -> Context:
 
 def prepare(context: Context, shards: int | None) -> None:
     """Make the track's text into rows of tokens; with `shards` the corpus is fetched or cut to so many first."""
-    progress = progress_bar(sys.stderr)
+    progress = show_progress(sys.stderr)
     if shards is not None:
         open_corpus(context.track.corpus, context.project.root, shards=shards, progress=progress)
     data = context.prepare(progress)

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.data.corpus import Corpus, open_corpus
+from pytest_autoresearch.data.corpus import Corpus
+from pytest_autoresearch.data.sources import open_corpus
 
 
 def texts(corpus, *splits):

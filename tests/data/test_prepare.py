@@ -1,6 +1,5 @@
 """data/prepare.py: what is built, how the cache is kept, and how it survives kills, company and corruption."""
 
-import io
 import json
 import os
 import random
@@ -15,9 +14,10 @@ import numpy as np
 import pytest
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.data.corpus import open_corpus
+from pytest_autoresearch.data import cache as cache_module
 from pytest_autoresearch.data.packing import pack
-from pytest_autoresearch.data.prepare import cache_folder, data_key, prepare, progress_bar
+from pytest_autoresearch.data.prepare import Prepared, cache_folder, data_key, prepare
+from pytest_autoresearch.data.sources import open_corpus
 from pytest_autoresearch.data.tokenizer import Tokenizer, tokenise, train_tokenizer, training_texts
 
 SETTINGS = {"vocab_size": 300, "sequence_length": 16, "eval_tokens": 330}
@@ -89,6 +89,7 @@ def test_rows_are_the_packed_documents_of_each_side(root):
     assert np.array_equal(prepared.token_bytes, tokenizer.token_bytes)
     assert prepared.train_rows.dtype == np.uint16
     assert not prepared.train_rows.flags.writeable
+    assert Prepared.of(prepared.key, 300, 16) == prepared
 
 
 def test_parquet_corpus_is_packed_whole(root, tmp_path):
@@ -129,7 +130,7 @@ def test_stdlib_key_loads_nothing_heavy(tmp_path):
         "import sys; from pathlib import Path\n"
         "from pytest_autoresearch.data.prepare import data_key\n"
         "data_key('stdlib', root=Path('.'), vocab_size=1024, sequence_length=128, eval_tokens=131072)\n"
-        "print(*{'torch', 'numpy', 'pyarrow', 'rustbpe', 'tiktoken', 'filelock'} & set(sys.modules))\n"
+        "print(*{'torch', 'numpy', 'pyarrow', 'rustbpe', 'tiktoken', 'filelock', 'tqdm'} & set(sys.modules))\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stdout.strip() == b""
 
@@ -228,6 +229,22 @@ def test_file_that_was_only_touched_is_still_good(root):
     assert build(root)[1] == []
 
 
+@pytest.mark.parametrize("name", ["train.bin", "heldout.bin", "tokenizer.tiktoken"])
+def test_big_files_are_read_again_only_when_they_have_changed(root, monkeypatch, name):
+    read, sha256_of = [], cache_module.sha256_of
+    monkeypatch.setattr(cache_module, "BIG", 1)
+    monkeypatch.setattr(cache_module, "sha256_of", lambda path: read.append(path.name) or sha256_of(path))
+    prepared, _ = build(root)
+    for path in [*prepared.folder.iterdir(), *(root / "text").iterdir()]:
+        os.utime(path, (1, 1))  # a file that has just changed is not remembered
+    build(root)
+    read.clear()
+    assert build(root)[1] == []
+    assert read == []
+    flip_a_byte(prepared.folder / name)
+    assert build(root)[1][0] == f"{prepared.folder}: {name} has changed; building again"
+
+
 CHILD = """
 import sys, time
 from pathlib import Path
@@ -315,28 +332,3 @@ def test_cache_folder_is_the_users_unless_named(monkeypatch, tmp_path):
     monkeypatch.delenv("AUTORESEARCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder().name == "pytest-autoresearch"
-
-
-# -- progress ----------------------------------------------------------------------------------------------------------
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def play(stream):
-    show = progress_bar(stream)
-    for stage, done in [("one", 0.0), ("one", 0.5), ("one", 1.0), ("two", 0.25), ("message", 1.0)]:
-        show(stage, done)
-    return stream.getvalue()
-
-
-def test_in_a_pipe_each_stage_is_one_line():
-    assert play(io.StringIO()) == "one\ntwo\nmessage\n"
-
-
-def test_on_a_terminal_one_line_is_redrawn():
-    lines = play(Terminal()).split("\n")
-    assert [line.split("\x1b[K")[-1] for line in lines] == ["one", "two [#####               ]  25%", "message", ""]
-    assert lines[0].count("\r") == 2  # 0.5 came too soon after 0.0 to be drawn

@@ -1,23 +1,17 @@
-"""Cache: the user's folder for what is built or fetched once, its locks, and the remembered digests of big files."""
+"""Cache: the user's folder for what is fetched or built once, its locks, and the remembered digests of its files."""
 
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pytest_autoresearch.core.files import write_atomically
+from pytest_autoresearch.data.progress import Progress
 
-Progress = Callable[[str, float], None]
-"""Called with a stage's name and how much of it is done, 0 to 1. A message is a stage that is done at once."""
-
-BIG = 8 << 20  # bytes; smaller files are hashed again each time, which costs less than looking after them
-
-
-def silent(stage: str, done: float) -> None:
-    """A Progress that shows nothing."""
+BIG = 8 << 20  # bytes; hashing a smaller file costs less than remembering its digest
 
 
 def cache_folder() -> Path:
@@ -31,9 +25,9 @@ def cache_folder() -> Path:
 
 @contextmanager
 def locked(path: Path, progress: Progress, does: str) -> Iterator[None]:
-    """Hold a lock of the cache; the system frees it when its holder dies, however that happens.
+    """Hold the lock file `path`. The system releases it when its holder ends, even if the holder is killed.
 
-    `does` says what its holder does, for those who wait.
+    `does` says what the holder does; it is shown to those who wait.
     """
     from filelock import FileLock, Timeout
 
@@ -50,15 +44,16 @@ def locked(path: Path, progress: Progress, does: str) -> Iterator[None]:
 
 
 def sha256_of(path: Path) -> str:
-    """sha256 (hex) of a file's bytes; OSError when it cannot be read."""
+    """sha256 (hex) of a file's bytes. OSError when it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Digests:
-    """sha256 of files, those of big ones remembered in the cache by path, size and time of change.
+    """Tells whether a file is as it was: the sha256 of files, each read again only when size or mtime has changed.
 
-    A damaged memory is an empty one, and where the cache cannot be written nothing is remembered.
+    The digests of big files are kept in the cache, by path; `save` writes them. If that file is damaged, or the cache
+    cannot be written, files are read again.
     """
 
     def __init__(self) -> None:
@@ -67,29 +62,29 @@ class Digests:
         self._new: dict[str, list[int | str]] = {}
 
     def sha256(self, path: Path) -> str:
-        """sha256 (hex) of a file's bytes; OSError when it cannot be read."""
+        """sha256 (hex) of a file's bytes. OSError when it cannot be read."""
         stat = path.stat()
         if stat.st_size < BIG:
             return sha256_of(path)
         if self._known is None:
             self._known = self._read()
         name = str(path.absolute())
-        match self._known.get(name):
+        match self._new.get(name) or self._known.get(name):
             case [stat.st_size, stat.st_mtime_ns, str(digest)]:
                 return digest
         digest = sha256_of(path)
-        # What changed this very moment may change again without its size or a coarse clock's time telling.
+        # A file that has just changed may change again within one tick of a coarse clock, and keep size and mtime.
         if stat.st_mtime_ns < time.time_ns() - 2 * 10**9 and path.stat().st_mtime_ns == stat.st_mtime_ns:
             self._new[name] = [stat.st_size, stat.st_mtime_ns, digest]
         return digest
 
     def save(self) -> None:
-        """Remember what was hashed, and forget files that are gone."""
+        """Keep the new digests in the cache, and drop those of files that no longer exist."""
         if not self._new:
             return
         from filelock import FileLock
 
-        with suppress(OSError, NotImplementedError):  # among them a lock that is taken, or unknown to the file system
+        with suppress(OSError, NotImplementedError):  # another process saves, or the file system has no locks
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self._path.with_name(".digests.lock"), timeout=0):
                 known = {name: entry for name, entry in self._read().items() if os.path.exists(name)}

@@ -1,4 +1,4 @@
-"""Packing: documents of any length to rows of one length, without padding."""
+"""Packing: documents of any length into rows of one length, without padding."""
 
 from bisect import bisect_right, insort
 from collections import deque
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 def pack(
     batches: Iterable[Sequence[Sequence[int] | NDArray[np.uint16]]], capacity: int, buffer_size: int = 1000
 ) -> Iterator[NDArray[np.uint16]]:
-    """Best-fit packing of one epoch of documents (each non-empty, BOS in front) into full rows, (capacity,) each.
+    """Pack one epoch of documents into full rows, (capacity,) each, by best fit. Each document begins with BOS.
 
-    The algorithm of `make_dataloader` in karpathy/autoresearch, prepare.py: before every placement the buffer is
-    refilled, a batch of documents at a time, to at least `buffer_size`; then the longest document that still fits is
-    placed, and where none fits the shortest is cropped to fill the row and its rest is dropped. Among equally long
-    documents the earliest goes first. At the end of the documents, where the original begins its next epoch, the
-    buffer is used up; a last row that it cannot fill is dropped.
+    This is the algorithm of `make_dataloader` in karpathy/autoresearch, prepare.py. Before each placement the buffer
+    is refilled, one batch of documents at a time, to at least `buffer_size` documents. Then the longest document that
+    fits into the rest of the row is placed. If none fits, the shortest is cropped to fill the row, and the rest of it
+    is dropped. Of equally long documents the earliest goes first. The original then starts its next epoch; here the
+    buffer is emptied after the last document, and a last row that is not full is dropped.
     """
     source = iter(batches)
-    # The buffer, by length: the plain scan costs buffer_size comparisons a placement, this one bisection.
+    # The buffer, by length: a placement costs one bisection instead of buffer_size comparisons.
     waiting: dict[int, deque[Sequence[int] | NDArray[np.uint16]]] = {}
     lengths: list[int] = []  # the keys of `waiting`, sorted
     held = 0

@@ -1,4 +1,4 @@
-"""Tokenizer: byte pair encoding, trained by rustbpe and run by tiktoken; and documents as tokens."""
+"""Tokenizer: byte pair encoding, trained by rustbpe and run by tiktoken, and documents as tokens."""
 
 import base64
 import os
@@ -25,7 +25,7 @@ SPECIAL_TOKENS = tuple(f"<|reserved_{i}|>" for i in range(4))  # the first is BO
 MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
 MAX_VOCAB_SIZE = 1 << 16  # rows are uint16
 MAX_TRAINING_CHARACTERS = 1_000_000_000
-MAX_DOCUMENT_CHARACTERS = 10_000  # of each document that the tokenizer trains on; whole files are exempt
+MAX_DOCUMENT_CHARACTERS = 10_000  # of a document that is not a whole file
 PART_CHARACTERS = 500_000
 BATCH = 128  # texts
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Tokenizer:
-    """Text to tokens. Tokens 0 … n-1 are the byte strings `tokens`; the four special tokens come last."""
+    """Turns text into tokens. Tokens 0 … n-1 stand for the byte strings `tokens`; the four special tokens follow."""
 
     def __init__(self, tokens: list[bytes]) -> None:
         self.tokens = tokens
@@ -50,12 +50,12 @@ class Tokenizer:
     def token_bytes(self) -> NDArray[np.int64]:
         """Raw length of each token in bytes, (vocab_size,); 0 for special tokens.
 
-        Never by way of text: a token that is part of a UTF-8 character decodes to U+FFFD, which has three bytes.
+        Decoding a token to text would give a wrong length: a part of a UTF-8 character decodes to U+FFFD, three bytes.
         """
         return np.array([len(token) for token in self.tokens] + [0] * len(SPECIAL_TOKENS), dtype=np.int64)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Tokens of each text, without BOS; what looks like a special token in a text is plain text."""
+        """Tokens of each text, without BOS. The name of a special token in a text is plain text."""
         return self.encoding.encode_ordinary_batch(texts, num_threads=os.cpu_count() or 1)
 
     def save(self, path: Path) -> None:
@@ -65,7 +65,10 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Read what `save` wrote; UsageError names the file. (tiktoken's own reader keeps stale copies by path.)"""
+        """Read a file that `save` wrote. UsageError names it if it is damaged.
+
+        tiktoken's own reader is no use here: it caches by path, and returns the old content of a changed file.
+        """
         try:
             ranked = [line.split() for line in path.read_bytes().splitlines()]
             tokens = [base64.b64decode(token, validate=True) for token, _ in ranked]
@@ -77,9 +80,9 @@ class Tokenizer:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Learn `vocab_size` tokens, special tokens among them; equal texts give an equal tokenizer.
+    """Learn `vocab_size` tokens, the special tokens included. Equal texts give an equal tokenizer.
 
-    UsageError when vocab_size is out of range, or the texts hold too few different pairs to merge.
+    UsageError when vocab_size is out of range, or the texts have too few different pairs to merge.
     """
     check_vocab_size(vocab_size)
     wanted = vocab_size - len(SPECIAL_TOKENS)
@@ -89,22 +92,23 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     tokens = list(dict.fromkeys(bytes(token) for token, _ in ranks))
     if len(tokens) < wanted:
         reached = len(tokens) + len(SPECIAL_TOKENS)
-        raise UsageError(f"vocab_size = {vocab_size}: the training text is too small, it reaches only {reached}")
+        raise UsageError(f"vocab_size = {vocab_size}: the training text is too small and reaches only {reached}")
     return Tokenizer(tokens)
 
 
 def check_vocab_size(vocab_size: int) -> None:
+    """UsageError when vocab_size is out of range."""
     if not MIN_VOCAB_SIZE <= vocab_size <= MAX_VOCAB_SIZE:
         raise UsageError(f"vocab_size = {vocab_size}: must be from {MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE}")
 
 
 def training_texts(documents: Iterable[Document]) -> Iterator[str]:
-    """What the tokenizer trains on: the first 10,000 characters of each document (all of a file), 1e9 in all."""
+    """The texts to train a tokenizer on: 10,000 characters of each document, all of each whole file, 1e9 in total."""
     left = MAX_TRAINING_CHARACTERS
     for document in documents:
         beginning = [document.text[:MAX_DOCUMENT_CHARACTERS]]
         for text in _parts(document.text, _line_end) if document.cut_long else beginning:
-            yield text[:left] if document.cut_long else text  # as in the original, which never cuts at the limit
+            yield text[:left] if document.cut_long else text  # the original does not cut the last document either
             left -= len(text)
             if left <= 0:
                 return
@@ -113,11 +117,11 @@ def training_texts(documents: Iterable[Document]) -> Iterator[str]:
 def tokenise(
     documents: Iterable[Document], tokenizer: Tokenizer, sequence_length: int
 ) -> Iterator[list[NDArray[np.uint16]]]:
-    """Documents as tokens, (n,) each, BOS in front, in the batches that fill the buffer of packing.
+    """Documents as tokens, (n,) each, which begin with BOS, in batches for the buffer of `pack`.
 
-    A batch is of 128, or of what is left at the end of a parquet row group. A `cut_long` document becomes consecutive
-    pieces of up to sequence_length tokens, each with its own BOS: a whole piece fills a row exactly, so packing drops
-    next to nothing of a file that is far longer than a row. An empty document is a lone BOS.
+    A batch has 128 documents, or those left at the end of a parquet row group. A `cut_long` document becomes
+    consecutive pieces of up to sequence_length tokens, each with its own BOS. All pieces but the last fill a row
+    exactly, so packing drops almost nothing of a long file. An empty document gives BOS alone.
     """
     for _, of_one_group in groupby(documents, key=lambda document: document.row_group):
         yield from _batches(_tokenised(of_one_group, tokenizer, sequence_length))
@@ -145,10 +149,10 @@ def _tokenised(
 
 
 def _parts(text: str, cut: Callable[[str, int, int], int]) -> Iterator[str]:
-    """`text` in parts of at most PART_CHARACTERS, cut where `cut(text, start, end)` says.
+    """`text` in parts of at most PART_CHARACTERS; each ends where `cut(text, start, end)` says.
 
-    The regex engine of rustbpe and tiktoken gives up (a Rust panic) on a run of a million blanks; and a file of
-    gigabytes must not stand in memory as one list of Python integers.
+    There are two reasons: the regex engine of rustbpe and tiktoken panics on a run of a million blanks, and the tokens
+    of a file of gigabytes, as one list of Python integers, do not fit into memory.
     """
     start = 0
     while start + PART_CHARACTERS < len(text):
@@ -159,14 +163,15 @@ def _parts(text: str, cut: Callable[[str, int, int], int]) -> Iterator[str]:
 
 
 def _line_end(text: str, start: int, end: int) -> int:
-    """The last end of a line in text[start:end], or plainly `end`."""
+    """The end of the last line that ends in text[start:end]; `end` if none does."""
     return text.rfind("\n", start, end) + 1 or end
 
 
 def _word_end(text: str, start: int, end: int) -> int:
-    """The last end of a word up to `end`, where a cut changes no token; plainly `end` in a run of 500,000 of one kind.
+    """The end of the last word that ends in text[start:end]; `end` if none does, where a cut may change tokens.
 
-    SPLIT_PATTERN never looks back, and lets nothing follow a run of letters, so a token ends there in any case.
+    A cut at the end of a word changes no token: a match of SPLIT_PATTERN that holds letters ends with its last letter,
+    and the pattern never looks back.
     """
     ends = (i for i in range(end, start, -1) if text[i - 1].isalpha() and not text[i].isalpha())
     return next(ends, end)

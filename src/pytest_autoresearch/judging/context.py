@@ -79,7 +79,7 @@ class Context:
     @property
     def lacks_corpus(self) -> bool:
         """Whether the track's text lies on the hub and has not been fetched."""
-        from pytest_autoresearch.data.corpus import is_here
+        from pytest_autoresearch.data.sources import is_here
 
         return not is_here(self.track.corpus)
 
@@ -90,7 +90,7 @@ class Context:
 
     def fetch_corpus(self, progress: Callable[[str, float], None]) -> None:
         """Fetch the track's text from the hub."""
-        from pytest_autoresearch.data.corpus import open_corpus
+        from pytest_autoresearch.data.sources import open_corpus
 
         require_device(self.track)  # before gigabytes are fetched for nothing
         open_corpus(self.track.corpus, self.project.root, progress=progress)
