@@ -12,7 +12,7 @@ from pytest_autoresearch.data.prepare import progress_bar
 from pytest_autoresearch.judging.project import Options, Project, find_project
 from pytest_autoresearch.judging.session import Session
 from pytest_autoresearch.judging.track_presets import GB, find_card, write_track
-from pytest_autoresearch.programs.experiment import unified_diff
+from pytest_autoresearch.programs.compare import unified_diff
 
 TEMPLATE = '''"""{title}: one line that says what changes and why it should help."""
 

@@ -39,7 +39,7 @@ from pytest_autoresearch.judging.ledger import COLUMNS, IDENTITY, Ledger, Verdic
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.judging.session import NotJudged, Session
 from pytest_autoresearch.programs import experiment
-from pytest_autoresearch.programs.experiment import sha256
+from pytest_autoresearch.programs.compare import sha256
 
 if not hasattr(os, "fork"):
     pytest.skip("kills forks of itself", allow_module_level=True)

@@ -16,7 +16,7 @@ from pytest_autoresearch.core.track import read_track
 from pytest_autoresearch.judging.baseline import Baseline, Record, mean_curve
 from pytest_autoresearch.judging.ledger import COLUMNS, Ledger, Verdict
 from pytest_autoresearch.judging.verdict import Outcome
-from pytest_autoresearch.programs.experiment import sha256
+from pytest_autoresearch.programs.compare import sha256
 
 HERE = {"device": "this one"}
 THERE = {"device": "that one"}

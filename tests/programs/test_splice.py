@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_autoresearch.programs.experiment import line_counts, same_program, unified_diff
-from pytest_autoresearch.programs.splice import splice, unmatched_names, unreachable_overrides
+from pytest_autoresearch.programs.splice import splice
 
 
 def text(source: str) -> str:

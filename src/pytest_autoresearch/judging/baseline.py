@@ -13,7 +13,7 @@ from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import temporary, write_atomically
 from pytest_autoresearch.core.track import Track, digest
 from pytest_autoresearch.judging.ledger import Ledger, Verdict
-from pytest_autoresearch.programs.experiment import sha256
+from pytest_autoresearch.programs.compare import sha256
 from pytest_autoresearch.programs.statements import unix
 
 

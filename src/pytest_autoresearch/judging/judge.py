@@ -16,7 +16,9 @@ from pytest_autoresearch.core.track import Track
 from pytest_autoresearch.judging.baseline import Record
 from pytest_autoresearch.judging.ledger import Ledger
 from pytest_autoresearch.judging.verdict import Decision, decide
-from pytest_autoresearch.programs.experiment import Experiment, Program, code_lines, own_luck, sha256
+from pytest_autoresearch.programs.compare import code_lines, sha256
+from pytest_autoresearch.programs.experiment import Experiment, Program
+from pytest_autoresearch.programs.seeds import find_fixed_seed
 from pytest_autoresearch.referee.compiled import CompiledCode
 from pytest_autoresearch.referee.sandbox import Sandbox
 
@@ -135,7 +137,7 @@ class Judge:
 
     def _before(self, experiment: Experiment, program: Program, baseline_source: str) -> tuple[Outcome, str] | None:
         """What can be said of a program without training it."""
-        if call := own_luck(program.source):
+        if call := find_fixed_seed(program.source):
             return Outcome.DISQUALIFIED, f"`{call}`: {OWN_LUCK}"
         if experiment.simplifies:
             if not self.track.simplify_margin:

@@ -16,16 +16,9 @@ from pytest_autoresearch.judging.context import Setting
 from pytest_autoresearch.judging.judge import OWN_LUCK, Judge, Spectators
 from pytest_autoresearch.judging.ledger import Verdict
 from pytest_autoresearch.judging.project import Options, Project
-from pytest_autoresearch.programs.experiment import (
-    Experiment,
-    Program,
-    line_counts,
-    own_luck,
-    read_experiment,
-    same_program,
-    sha256,
-)
-from pytest_autoresearch.programs.splice import unmatched_names, unreachable_overrides
+from pytest_autoresearch.programs.compare import line_counts, same_program, sha256
+from pytest_autoresearch.programs.experiment import Experiment, Program, read_experiment
+from pytest_autoresearch.programs.seeds import find_fixed_seed
 from pytest_autoresearch.referee.compiled import CompiledCode
 
 if TYPE_CHECKING:
@@ -94,7 +87,7 @@ class Session(Setting):
         with self.baseline.lock():  # of two sessions the second waits here, and then finds the record
             if self.baseline.source() != self.baseline_source:
                 raise UsageError(f"{self.baseline.path}: another session has changed it meanwhile; start again")
-            if call := own_luck(self.baseline_source):
+            if call := find_fixed_seed(self.baseline_source):
                 raise UsageError(f"{self.baseline.path}: `{call}`: {OWN_LUCK}")
             record = self.stored_record()
             if self.options.record and record.recorded_at < self._began:
@@ -150,10 +143,7 @@ class Session(Setting):
 
     def warnings(self, experiment: Experiment) -> list[str]:
         """What is odd about an experiment without being wrong."""
-        if not experiment.is_overlay or unmatched_names(self.baseline_source, experiment.source):
-            return []  # the latter is not judged at all
-        unused = unreachable_overrides(self.program(experiment).source, experiment.source)
-        return [f"changes nothing that `train` reaches: nothing there uses {', '.join(unused)}"] if unused else []
+        return []
 
     def look_up(self, experiment: Experiment) -> Verdict | None:
         """The recorded verdict, or None when the experiment has to run. NotJudged when it has not."""
@@ -162,8 +152,6 @@ class Session(Setting):
         program = self.program(experiment)
         if same_program(self.baseline_source, program.source):
             raise NotJudged("the program equals the baseline", unchanged=True)
-        if experiment.is_overlay and (names := unmatched_names(self.baseline_source, experiment.source)):
-            raise NotJudged(f"{self.relative(self.baseline.path)} has no {' and no '.join(names)}: nothing to replace")
         if self.options.rerun:
             return None
         known = self.ledger.verdicts(self.track.name, experiment.name)
