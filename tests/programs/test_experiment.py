@@ -162,7 +162,7 @@ def test_a_module_merely_named_like_the_baseline_is_fine(read):
 def test_reading_warns_of_nothing(read):
     experiment = read(r"""train = "\d" is 3""" + "\n")
     overlay = read("from baseline import *\n" + r"""X = "\d" is 3""" + "\n")
-    assert overlay.program(experiment.source, "train.py")
+    assert overlay.program("X = 1\n" + experiment.source, "train.py")
 
 
 def test_the_program_of_an_overlay(read):

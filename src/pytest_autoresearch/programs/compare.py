@@ -47,7 +47,8 @@ def without_docstrings(source: str) -> ast.Module:
         for name in ("body", "orelse", "finalbody"):
             body = getattr(node, name, None)
             if isinstance(body, list) and body:
-                setattr(node, name, [statement for statement in body if not _is_string(statement)] or [ast.Pass()])
+                empty = [] if isinstance(node, ast.Module) else [ast.Pass()]
+                setattr(node, name, [statement for statement in body if not _is_string(statement)] or empty)
     return tree
 
 
