@@ -64,6 +64,8 @@ def _tokens(tree: ast.AST) -> Iterator[str]:
         if isinstance(item, ast.AST):
             fields = {name: value for name, value in ast.iter_fields(item) if value is not None and value != []}
             yield f"{type(item).__name__}({', '.join(fields)})"
+            if isinstance(item, ast.JoinedStr):  # Python 3.12 has empty parts in some
+                fields = {"values": [part for part in item.values if getattr(part, "value", None) != ""]}
             todo += reversed(fields.values())
         elif isinstance(item, list):
             yield f"[{len(item)}]"
@@ -95,4 +97,8 @@ def code_lines(source: str) -> int:
 
     Raises what `ast.parse` does, and RecursionError where the source is nested too deeply.
     """
-    return sum(bool(line.strip()) for line in ast.unparse(without_docstrings(source)).splitlines())
+    tree = without_docstrings(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, int):
+            node.value = 0  # Python refuses to write very long integers
+    return sum(bool(line.strip()) for line in ast.unparse(tree).splitlines())

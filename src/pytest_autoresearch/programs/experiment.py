@@ -66,17 +66,18 @@ class Experiment:
         if not self.is_overlay:
             return Program(self.source)
         with _parse_errors(baseline_path):
-            defines_train = _binds("train", pieces_of(baseline_source))
+            base = pieces_of(baseline_source)
         with _parse_errors(self.path):
-            if not defines_train and not _binds("train", pieces_of(self.source)):
+            if not _binds("train", (*base, *pieces_of(self.source))):
                 raise UsageError(f"{baseline_path}: defines no `train`, and neither does {self.path}; a program must")
             for name, line in unknown_names(baseline_source, self.source).items():
-                known = {name for piece in pieces_of(baseline_source) for name in piece.names.binds}
+                known = {other for piece in base for other in piece.names.binds}
                 similar = " or ".join(f"`{other}`" for other in nearest(name, known))
                 hint = f"; did you mean {similar}?" if similar else ""
                 raise UsageError(
                     f"{self.path}:{line}: `{name}`: {baseline_path} has no such name, and nothing uses it{hint}"
                 )
+        with _parse_errors(f"{self.path}, applied to {baseline_path}"):  # the line is one of the program
             return Program(splice(baseline_source, self.source))
 
 
@@ -138,8 +139,10 @@ def _parse_errors(path: Path | str) -> Iterator[None]:
         yield
     except SyntaxError as error:
         raise UsageError(f"{path}:{error.lineno or 1}: {' '.join(error.msg.split())}") from None
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise UsageError(f"{path}: cannot be parsed: {' '.join(str(error).split()) or 'nested too deeply'}") from None
+    except (RecursionError, MemoryError):
+        raise UsageError(f"{path}: cannot be parsed: nested too deeply") from None
+    except ValueError as error:
+        raise UsageError(f"{path}: cannot be parsed: {' '.join(str(error).split())}") from None
 
 
 def _directive(name: str, example: str, pieces: Iterable[Piece], path: Path) -> str | None:

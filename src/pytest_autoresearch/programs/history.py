@@ -49,6 +49,6 @@ def _definitions(source: str) -> dict[str, list[str]]:
 def _lines(node: ast.stmt, source: str) -> list[str]:
     try:
         lines = ast.unparse(node).splitlines()
-    except RecursionError:  # nested too deeply: as it is written
+    except (RecursionError, ValueError):  # nested too deeply, or with a very long number: as it is written
         lines = unix(source).split("\n")[node.lineno - 1 : node.end_lineno]
     return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
