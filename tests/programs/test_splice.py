@@ -3,13 +3,17 @@
 import ast
 import re
 import textwrap
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_autoresearch.programs.compare import line_counts, unified_diff
-from pytest_autoresearch.programs.splice import splice
+from pytest_autoresearch.programs.experiment import read_experiment
+from pytest_autoresearch.programs.splice import changes_of, needs_of, old_values, splice
+
+ROOT = Path(__file__).parents[2]
 
 
 def text(source: str) -> str:
@@ -508,6 +512,29 @@ def test_odd_sources(baseline, change, expected):
 def test_no_change_leaves_every_byte(baseline, change):
     assert splice(baseline, overlay(change)) == baseline
     assert splice(baseline, f'"""Why."""\n{overlay(change)}') == baseline
+
+
+# -- the shipped experiments -------------------------------------------------------------------------------------------
+
+SHIPPED = [
+    (track, path)
+    for track in ("cpu", "cuda")
+    for path in sorted((ROOT / "experiments").glob("[!_]*.py"))
+    if read_experiment(path, path.parent).track in (None, track)
+]
+
+
+@pytest.mark.parametrize(("track", "path"), SHIPPED, ids=[f"{track}-{path.stem}" for track, path in SHIPPED])
+def test_a_shipped_experiment_reads_well_and_may_be_promoted(track, path):
+    path_of_baseline = ROOT / f"baseline/{track}/train.py"
+    baseline, change = path_of_baseline.read_text(), path.read_text()
+    experiment = read_experiment(path, path.parent)
+    program = experiment.program(baseline, path_of_baseline).source
+    assert not re.search(r"(?m)\n{4}|^[^@#\n].*\n{1,2}(class|def) ", program)  # two blank lines, as PEP 8 wants
+    changes = changes_of(change)
+    if not old_values(changes, needs_of([], changes)) & {n for piece in changes for n in piece.names.binds}:
+        assert splice(program, change) == program
+    assert experiment.program(program, path_of_baseline)  # no name is unknown
 
 
 # -- properties --------------------------------------------------------------------------------------------------------

@@ -225,7 +225,7 @@ def test_a_candidate_is_the_first_to_go(project: TinyProject) -> None:
 
 
 def test_memory_growth_is_shown_and_may_be_bounded(project: TinyProject, outcomes: Outcomes) -> None:
-    hungry = "LEARNING_RATE = LEARNING_RATE * 10\nHELD = torch.ones(10**8)"
+    hungry = "LEARNING_RATE = LEARNING_RATE * 10\n_held = torch.ones(10**8)"
     project.experiment("hungry", hungry)
     result = project.run("--ar-seeds", "1")
     result.assert_outcomes(passed=1)
