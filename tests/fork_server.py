@@ -1,4 +1,4 @@
-"""Starts candidates as forks of one process that has imported torch: for tests, where the import would take the most time.
+"""Starts candidates as forks of one process that has imported torch: in tests that import would take the most time.
 
 A fork runs the candidate's own `main` with the descriptors, variables and folder of a real start. Runs in the sandbox,
 and those of tests marked `real_process`, begin with a new interpreter as they do for users.
@@ -26,7 +26,7 @@ class Forked:
     def __init__(self, pid: int, status: int, stdout: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
-        self.stdout = open(stdout, "rb")
+        self.stdout = os.fdopen(stdout, "rb")
         self._status = status
 
     def poll(self) -> int | None:
@@ -58,12 +58,18 @@ class ForkServer:
         self._server = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
         theirs.close()
 
-    def Popen(  # noqa: N802  it stands in for subprocess.Popen
-        self, command: Sequence[str], *, pass_fds: Sequence[int], env: Mapping[str, str], cwd: str | None, **options: Any
+    def Popen(
+        self,
+        command: Sequence[str],
+        *,
+        pass_fds: Sequence[int],
+        env: Mapping[str, str],
+        cwd: str | None,
+        **others: Any,
     ) -> Any:
         """Start a command: a candidate outside the sandbox as a fork, anything else as ever."""
         if list(command[1:4]) != CANDIDATE:
-            return subprocess.Popen(command, pass_fds=pass_fds, env=env, cwd=cwd, **options)
+            return subprocess.Popen(command, pass_fds=pass_fds, env=env, cwd=cwd, **others)
         reading, writing = os.pipe()
         job = {"arguments": command[4:], "cwd": cwd, "env": dict(env), "numbers": list(pass_fds)}
         socket.send_fds(self._channel, [json.dumps(job).encode()], [writing, *pass_fds])

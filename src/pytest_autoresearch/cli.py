@@ -15,7 +15,9 @@ from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.plan import taken_back
 from pytest_autoresearch.judging.project import Options, Project, find_project
 from pytest_autoresearch.judging.track_presets import GB, find_card, write_track
-from pytest_autoresearch.programs.experiment import nearest, read_experiment, same_program, unified_diff
+from pytest_autoresearch.programs.compare import same_program, unified_diff
+from pytest_autoresearch.programs.experiment import read_experiment
+from pytest_autoresearch.programs.spelling import nearest
 from pytest_autoresearch.referee.local import LocalExecutor
 
 TEMPLATE = '''"""{title}: one line that says what changes and why it should help."""

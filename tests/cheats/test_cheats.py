@@ -31,7 +31,7 @@ from pytest_autoresearch.judging import judge
 from pytest_autoresearch.plugin import terminal  # noqa: F401  here to load but once
 from pytest_autoresearch.referee import local as referee
 from pytest_autoresearch.referee import model_client as served
-from pytest_autoresearch.programs.experiment import sha256
+from pytest_autoresearch.programs.compare import sha256
 from pytest_autoresearch.judging.ledger import Ledger, Verdict
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.referee.sandbox import find_sandbox

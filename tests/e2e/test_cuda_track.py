@@ -20,8 +20,9 @@ from torch.nn.attention.flex_attention import create_block_mask
 from pytest_autoresearch.candidate.run import Run
 from pytest_autoresearch.core.budget import Budget, Meter
 from pytest_autoresearch.core.track import read_track
-from pytest_autoresearch.programs.experiment import own_luck, read_experiment
-from pytest_autoresearch.programs.splice import splice, unreachable_overrides
+from pytest_autoresearch.programs.experiment import read_experiment
+from pytest_autoresearch.programs.seeds import find_fixed_seed
+from pytest_autoresearch.programs.splice import splice
 
 ROOT = Path(__file__).parents[2]
 BASELINE = (ROOT / "baseline/cuda/train.py").read_text(encoding="utf-8")
@@ -111,7 +112,7 @@ def test_the_track_is_the_one_that_others_have_numbers_for() -> None:
 def test_it_keeps_the_rules_that_experiments_keep(tmp_path: Path) -> None:
     copy = shutil.copy(ROOT / "baseline/cuda/train.py", tmp_path / "whole.py")
     assert not read_experiment(Path(copy), tmp_path).is_overlay
-    assert own_luck(BASELINE) == ""
+    assert find_fixed_seed(BASELINE) == ""
 
 
 def test_one_dial_sets_the_size() -> None:
@@ -440,8 +441,7 @@ def test_the_garbage_collector_works_again_afterwards(trained: Any) -> None:
 
 @pytest.mark.parametrize("experiment", [e for e in EXPERIMENTS if e.track in (None, "cuda")], ids=lambda e: e.name)
 def test_an_experiment_trains_on_this_baseline(experiment: Any) -> None:
-    source = experiment.program(BASELINE, "train.py").source
-    assert not unreachable_overrides(source, experiment.source)
+    experiment.program(BASELINE, "train.py")  # no name is unknown
     model, losses = train(load(experiment.source), steps=10)
     check(model)
     assert losses[-1] < losses[0] - 0.2

@@ -16,7 +16,8 @@ from pytest_autoresearch.core.records import Outcome, Record, RunStats, Verdict
 from pytest_autoresearch.core.track import read_track
 from pytest_autoresearch.judging.baseline import Baseline
 from pytest_autoresearch.judging.ledger import Ledger
-from pytest_autoresearch.programs.experiment import Program, sha256
+from pytest_autoresearch.programs.compare import sha256
+from pytest_autoresearch.programs.experiment import Program
 
 HERE = {"device": "this one"}
 THERE = {"device": "that one"}

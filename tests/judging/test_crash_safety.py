@@ -31,7 +31,8 @@ from pytest_autoresearch.core.track import read_track
 from pytest_autoresearch.judging.baseline import Baseline
 from pytest_autoresearch.judging.ledger import COLUMNS, IDENTITY, Ledger
 from pytest_autoresearch.programs import experiment
-from pytest_autoresearch.programs.experiment import Program, sha256
+from pytest_autoresearch.programs.compare import sha256
+from pytest_autoresearch.programs.experiment import Program
 
 if not hasattr(os, "fork"):
     pytest.skip("kills forks of itself", allow_module_level=True)

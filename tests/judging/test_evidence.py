@@ -9,7 +9,7 @@ from fakes import verdict_of
 from tiny_project import write
 
 from pytest_autoresearch.judging.evidence import Evidence
-from pytest_autoresearch.programs.experiment import sha256
+from pytest_autoresearch.programs.compare import sha256
 
 VERDICT = verdict_of()
 

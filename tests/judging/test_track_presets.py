@@ -85,8 +85,8 @@ def constants(source: str) -> dict[str, str]:
     return {n.targets[0].id: ast.unparse(n.value) for n in assigned if isinstance(n.targets[0], ast.Name)}
 
 
-def test_the_readme_has_the_same_table() -> None:
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+def test_the_docs_have_the_same_table() -> None:
+    lines = (ROOT / "docs/gpu.md").read_text(encoding="utf-8").splitlines()
     start = lines.index("| memory | depth | sequence | vocabulary | tokens a step | evaluation tokens |") + 2
     for line, size in zip(lines[start : start + len(LADDER)], LADDER, strict=True):
         memory, *numbers = (cell.strip().replace(",", "") for cell in line.strip("|").split("|"))

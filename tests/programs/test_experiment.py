@@ -1,6 +1,8 @@
 """Reading one file of the experiments folder, and what is said where it can be no experiment."""
 
 import hashlib
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -162,7 +164,7 @@ def test_a_module_merely_named_like_the_baseline_is_fine(read):
 def test_reading_warns_of_nothing(read):
     experiment = read(r"""train = "\d" is 3""" + "\n")
     overlay = read("from baseline import *\n" + r"""X = "\d" is 3""" + "\n")
-    assert overlay.program(experiment.source, "train.py")
+    assert overlay.program("X = 1\n" + experiment.source, "train.py")
 
 
 def test_the_program_of_an_overlay(read):
@@ -182,7 +184,7 @@ def test_the_program_of_an_overlay(read):
     ],
 )
 def test_a_baseline_that_is_no_program(read, baseline, says):
-    experiment = read("from baseline import *\n\nX = 16\n")
+    experiment = read("from baseline import *\n\nX = 16\nX += 1\n")
     with pytest.raises(UsageError, match=says) as caught:
         experiment.program(baseline, Path("baseline/cpu/train.py"))
     assert len(str(caught.value).splitlines()) == 1
@@ -191,3 +193,87 @@ def test_a_baseline_that_is_no_program(read, baseline, says):
 def test_an_overlay_may_bring_train_itself(read):
     experiment = read("from baseline import *\n\n\ndef train(run):\n    return X\n")
     assert experiment.program("X = 1\n", "train.py").source == "X = 1\n\n\ndef train(run):\n    return X\n"
+
+
+# -- sources that nobody would write by hand --
+
+DEEP = {
+    "sum": "1" + " + 1" * 450,
+    "power": "1" + " ** 1" * 3000,
+    "minus": "-" * 450 + "1",
+    "attributes": "x" + ".y" * 3000,
+    "calls": "f" + "()" * 320,
+    "lambdas": "lambda: " * 300 + "1",
+    "parentheses": "(" * 199 + "1" + ")" * 199,
+    "lists": "[" * 150 + "]" * 150,
+    "conditions": "1 if x else " * 450 + "1",
+    "hexadecimal": "0x" + "f" * 9000,
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+@pytest.mark.parametrize("template", ["BATCH_SIZE = {}\n", "BATCH_SIZE = 1\nBATCH_SIZE += {}\n", "print({})\n"])
+def test_what_is_nested_deeply_is_read_or_refused_in_one_line(read, kind, template):
+    """Also where what is read does not fit into what has been read, as the depth of Python's own stack changes."""
+    change = template.format(DEEP[kind])
+    for content, baseline in (
+        (f"from baseline import *\n{change}", BASELINE),
+        ("from baseline import *\nBATCH_SIZE = 3\n", change + BASELINE),
+        (change + BASELINE, BASELINE),
+    ):
+        try:
+            program = read(content).program(baseline, "train.py")
+        except UsageError as error:
+            said = str(error)
+        else:
+            said = ""
+            assert "def train" in program.source
+            assert len(program.code_sha) == 64
+        assert re.search("^$|nested too deeply$|too many nested parentheses", said)
+
+
+def test_long_numbers_count_as_literals(read):
+    with pytest.raises(UsageError, match=r"20\d\d\d characters of literals"):
+        read("train = 0x" + "f" * 20_000)
+
+
+@pytest.mark.parametrize(
+    ("content", "program"),
+    [
+        ("\ufefffrom baseline import *\r\n\r\nBATCH_SIZE = 16\r\n", BASELINE.replace("32", "16")),
+        ("from baseline import *\rBATCH_SIZE = 16", BASELINE.replace("32", "16")),
+        ("from baseline import *\n\x0c\nBATCH_SIZE = 16\x0c\n", BASELINE.replace("32", "16")),
+        ("from baseline import *; BATCH_SIZE = 16;\n", BASELINE.replace("32", "16")),
+        ("TRACK = 'cpu'; BATCH_SIZE = 16; from baseline import *", BASELINE.replace("32", "16")),
+        ("from baseline import *\nif BATCH_SIZE:\n\tBATCH_SIZE = 16", None),
+        ("from baseline import *\n@(lambda f: f)\ndef train(run):\n\treturn (BATCH_SIZE := 3)", None),
+        ("from baseline import *\n(BATCH_SIZE := 16)", None),
+        ("from baseline import *\nfrom math import *\nBATCH_SIZE = floor(16.5)", None),
+        ("from baseline import *\nasync def train(run):\n    return [x async for x in run]", None),
+        ("from baseline import *\ntry:\n    BATCH_SIZE = 16\nexcept* ValueError:\n    pass", None),
+        ("from baseline import *\ntrain: object\nclass train[T]: ...\n", None),
+        ("from baseline import *\nＢATCH_SIZE = 16\n", BASELINE.replace("BATCH_SIZE = 32", "ＢATCH_SIZE = 16")),
+    ],
+)
+def test_odd_overlays_make_programs(read, content, program):
+    if "[T]" in content and sys.version_info < (3, 12):
+        pytest.skip("type parameters are new in Python 3.12")
+    made = read(content).program(BASELINE, "train.py").source
+    compile(made, "program", "exec")
+    assert program in (None, made)
+    windows = read(content).program("\ufeff" + BASELINE.replace("\n", "\r\n"), "train.py").source
+    assert windows == made
+
+
+def test_an_overlay_that_does_not_fit_the_baseline(read, tmp_path):
+    """Each is Python by itself, but not the program."""
+    experiment = read("from baseline import *\nglobal BATCH_SIZE\nBATCH_SIZE = 3\n")
+    with pytest.raises(
+        UsageError, match=r"idea\.py, applied to train\.py:\d+: name 'BATCH_SIZE' is assigned to before global"
+    ):
+        experiment.program(BASELINE, "train.py")
+
+
+def test_an_overlay_of_nothing_is_the_baseline(read):
+    for content in ("from baseline import *", "from baseline import *\n# nothing\nTRACK = 'cpu'\n"):
+        assert read(content).program(BASELINE, "train.py") == Program(BASELINE)

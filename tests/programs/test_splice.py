@@ -3,13 +3,17 @@
 import ast
 import re
 import textwrap
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_autoresearch.programs.experiment import line_counts, same_program, unified_diff
-from pytest_autoresearch.programs.splice import splice, unmatched_names, unreachable_overrides
+from pytest_autoresearch.programs.compare import line_counts, unified_diff
+from pytest_autoresearch.programs.experiment import read_experiment
+from pytest_autoresearch.programs.splice import changes_of, needs_of, old_values, splice
+
+ROOT = Path(__file__).parents[2]
 
 
 def text(source: str) -> str:
@@ -121,7 +125,6 @@ def test_a_whole_idea():
         import torch
 
         TRACK = "cpu"
-        SEARCH_SPACE = {"LEARNING_RATE": (1e-4, 1e-2)}
 
         SCALE = 2  # of the residual
         LEARNING_RATE = 1e-3 * SCALE
@@ -197,7 +200,7 @@ def test_a_whole_idea():
         ("A, B = 1, 2\nC = B\n", "B = 3", "A, B = 1, 2\nB = 3\nC = B\n"),
         ("A, *B = 1, 2\nC = A\n", "B = []\nA = 0", "B = []\nA = 0\nC = A\n"),
         ("A = B = 1\n", "A = 3", "A = B = 1\nA = 3\n"),
-        ("A = 1\nB = 2\nC = A + B\n", "A, B = 3, 4", "A, B = 3, 4\nC = A + B\n"),
+        ("A = 1\nB = 2\nC = A + B\n", "A, B = 3, 4", "A = 1\nA, B = 3, 4\nC = A + B\n"),
         ("A = 1\nC = A\nB = 2\n", "A, B = 3, 4", "A = 1\nC = A\nA, B = 3, 4\n"),
         ("(A := 1)\nB = A\n", "A = 2", "(A := 1)\nA = 2\nB = A\n"),
         ("X = 1\nY = 2\n", "(X := 3)", "X = 1\n(X := 3)\nY = 2\n"),
@@ -312,7 +315,7 @@ def test_annotations_that_are_never_evaluated_read_nothing():
         ("A = 1\nB = 2\nC = 3\n", "N = C\nA = 0", "A = 0\nB = 2\nC = 3\nN = C\n"),
         ("A = 1\nB = 2\n", "OLD = B\nA = 0\nB = OLD + 1", "A = 0\nB = 2\nOLD = B\nB = OLD + 1\n"),
         # An override that reads what is bound further down follows it there; what lies between keeps the old value.
-        ("A = 1\nB = 2\n", "B = 5\nA = 2 * B", "B = 5\nA = 2 * B\n"),
+        ("A = 1\nB = 2\n", "B = 5\nA = 2 * B", "A = 1\nB = 5\nA = 2 * B\n"),
         ("A = 1\nM = A\nB = 2\n", "A = 2 * B", "A = 1\nM = A\nB = 2\nA = 2 * B\n"),
         (
             "A, B = 1, 2\nM = B\nC = 3\n",
@@ -320,11 +323,11 @@ def test_annotations_that_are_never_evaluated_read_nothing():
             "A, B = 1, 2\nA = 5\nM = B\nC = 3\nB = C\n",
         ),
         # Statements that act keep their order.
-        ("f = print\nB = 1\nC = 2\n", "f(1)\nC = 3\nf(2)\nB = 5", "f = print\nf(1)\nf(2)\nB = 5\nC = 3\n"),
+        ("f = print\nB = 1\nC = 2\n", "f(1)\nC = 3\nf(2)\nB = 5", "f = print\nB = 5\nC = 3\nf(1)\nf(2)\n"),
         (
             "A = {}\nB = 1\nC = 2\n",
             "A['x'] = 1\nC = 3\nA['x'] = 2\nB = 5",
-            "A = {}\nA['x'] = 1\nA['x'] = 2\nB = 5\nC = 3\n",
+            "A = {}\nB = 5\nC = 3\nA['x'] = 1\nA['x'] = 2\n",
         ),
     ],
 )
@@ -362,18 +365,15 @@ def test_a_monkeypatch_goes_to_the_end_with_its_function():
     assert program == GPT + "\n\ndef forward(self, x):\n    return x\n\n\nBlock.forward = forward\n"
 
 
-def test_names_that_speak_to_the_plugin_are_never_spliced():
+def test_directives_are_never_spliced():
     change = """
         # Only there.
         TRACK = "cuda"
-        GOAL = {"train": "60 s"}
-        SEARCH_SPACE: dict = {}
-        SEARCH_SPACE["X"] = (1, 2)
-        SEARCH_SPACE.update(Y=(1, 2))
-        CONSTRAINTS = ["X < 3"]
+        GOAL: str = "simplify"
         # end
     """
     assert splice("X = 1\n", overlay(change)) == "X = 1\n"
+    assert splice("X = 1\n", overlay("SEARCH_SPACE = {}")) == "X = 1\nSEARCH_SPACE = {}\n"  # a name like any other
 
 
 # -- imports -----------------------------------------------------------------------------------------------------------
@@ -389,25 +389,25 @@ def test_names_that_speak_to_the_plugin_are_never_spliced():
         ("import a\n\nX = 1\n", "import a, b\n", "import a\nimport a, b\n\nX = 1\n"),
         ("import a\n\nX = 1\n", "import a.b\n", "import a\nimport a.b\n\nX = 1\n"),
         ("import a.b\n\nX = 1\n", "import a\n", "import a.b\nimport a\n\nX = 1\n"),
-        ("from x import a\n\nX = 1\n", "import a.b\n", "import a.b\n\nX = 1\n"),
+        ("from x import a\n\nX = 1\n", "import a.b\n", "from x import a\nimport a.b\n\nX = 1\n"),
         ("from .x import a\n\nX = 1\n", "from x import a\n", "from x import a\n\nX = 1\n"),
         ('"""Doc."""\n\nX = 1\n', "import a\n", '"""Doc."""\n\nimport a\n\nX = 1\n'),
         ("X = 1\n", "import a\n", "import a\n\nX = 1\n"),
-        ("#!/bin/python\n# One.\nX = 1\n", "import a\n", "#!/bin/python\nimport a\n\n# One.\nX = 1\n"),
-        ("# Licence.\n\n# One.\nX = 1\n", "import a\n", "# Licence.\n\nimport a\n\n# One.\nX = 1\n"),
+        ("#!/bin/python\n# One.\nX = 1\n", "import a\n", "#!/bin/python\n# One.\nimport a\n\nX = 1\n"),
+        ("# Licence.\n\n# One.\nX = 1\n", "import a\n", "# Licence.\n\n# One.\nimport a\n\nX = 1\n"),
         # A late import may rely on what is bound above it, an early one may need the environment set.
         ("import os\nos.environ['A'] = '1'\nimport t\nX = t.f()\nimport u\n", "import a\n",
          "import os\nos.environ['A'] = '1'\nimport t\nimport a\n\nX = t.f()\nimport u\n"),
         ("import os\nif T:\n    import t\nimport u\nX = 1\n", "import a\n",
          "import os\nif T:\n    import t\nimport u\nimport a\n\nX = 1\n"),
         ("import os\nif T:\n    import t\nX = 1\n", "if T:\n    from u import V\nX = 2\n",
-         "import os\nif T:\n    import t\nif T:\n    from u import V\nX = 2\n"),
+         "import os\nif T:\n    import t\nX = 2\nif T:\n    from u import V\n"),
         # One that binds a name of the baseline is an override.
         ("import a\n\n\ndef norm(x):\n    return x\n\n\nX = norm\n", "from b import norm\n",
          "import a\n\n\nfrom b import norm\n\n\nX = norm\n"),
         ("from a import norm\nimport z\n", "from b import norm\n", "from b import norm\nimport z\n"),
-        ("import a\na = 3\n", "import a\n", "import a\nimport a\n"),
-        ("import z\nX = 1\n", "m = None\nimport m\n", "import z\nX = 1\nm = None\n\nimport m\n"),
+        ("import a\na = 3\n", "import a\n", "import a\na = 3\n\nimport a\n"),
+        ("import z\nX = 1\n", "import m\nm = m.f()\nX = m\n", "import z\nimport m\n\nm = m.f()\nX = m\n"),
         # The future comes first.
         ('"""Doc."""\nimport a\n', "from __future__ import annotations\n",
          '"""Doc."""\n\nfrom __future__ import annotations\nimport a\n'),
@@ -417,7 +417,7 @@ def test_names_that_speak_to_the_plugin_are_never_spliced():
         ("from __future__ import annotations\nX = 1\n", "from __future__ import annotations\n",
          "from __future__ import annotations\nX = 1\n"),
         ("from __future__ import annotations\nX = 1\n", "from __future__ import annotations, division\n",
-         "from __future__ import annotations\nfrom __future__ import division\n\nX = 1\n"),
+         "from __future__ import annotations, division\nfrom __future__ import annotations\nX = 1\n"),
     ],
 )  # fmt: skip
 def test_imports(baseline, change, expected):
@@ -435,20 +435,22 @@ def test_imports(baseline, change, expected):
         # The comments of what is dropped say what the name is.
         ("# Size\nX = 1  # seqs\nY = 2\n", "X = 3", "# Size\nX = 3  # seqs\nY = 2\n"),
         ("X = 1  # seqs\nY = 2\n", "X = 3 # mine", "X = 3 # mine\nY = 2\n"),
-        ("X = 1    #seqs\n", "X = 3;", "X = 3  #seqs\n"),
-        ("X = [  # seqs\n    1]  # last\n", "X = 3", "X = 3\n"),
-        ("X = 1  # seqs\n", "X = [\n    3]", "X = [\n    3]\n"),
+        ("X = 1    #seqs\n", "X = 3;", "X = 3    #seqs\n"),
+        ("X = [  # seqs\n    1]  # last\n", "X = 3", "X = 3  # last\n"),
+        ("X = 1  # seqs\n", "X = [\n    3]", "X = [\n    3]  # seqs\n"),
         ("X = 1  # seqs\n       # each\nY = 2\n", "X = 3", "X = 3  # seqs\n       # each\nY = 2\n"),
         ("# Size\nX = 1\n", "# Mine\nX = 3", "# Size\n# Mine\nX = 3\n"),
         ("# Size\nX = 1\n", "# Size\nX = 3", "# Size\nX = 3\n"),
-        # A new name stays apart from them.
-        ("import a\n\n# Size\nX = 1\n", "N = 2\nX = N", "import a\n\nN = 2\n# Size\nX = N\n"),
-        ("# Part\n\n# Size\nX = 1\n", "N = 2\nX = N", "# Part\n\nN = 2\n# Size\nX = N\n"),
+        # A new name goes above them.
+        ("import a\n\n# Size\nX = 1\n", "N = 2\nX = N", "import a\n\nN = 2\n\n# Size\nX = N\n"),
+        ("# Part\n\n# Size\nX = 1\n", "N = 2\nX = N", "N = 2\n# Part\n\n# Size\nX = N\n"),
         # The comments of the overlay travel along.
         ("X = 1\nY = 2\n", "# Why\n# so\nX = X + 1  # end", "X = 1\n# Why\n# so\nX = X + 1  # end\nY = 2\n"),
-        ("X = 1\nY = 2\n", "\n\n# Part\n\n# Why\nX = 3\n\n# End\n", "# Part\n\n# Why\nX = 3\n\n# End\nY = 2\n"),
-        ("X = 1\n", "N = 2\n'''Of N.'''\nX = 3\n", "N = 2\n'''Of N.'''\nX = 3\n"),
+        ("X = 1\nY = 2\n", "\n\n# Part\n\n# Why\nX = 3\n\n# End\n", "# Part\n\n# Why\nX = 3\nY = 2\n"),
+        ("X = 1\n", "N = 2\n'''Of N.'''\nX = 3\n", "X = 3\nN = 2\n'''Of N.'''\n"),
         ("X = 1\n'''Of X.'''\nY = 2\n", "X = 3\n", "X = 3\n'''Of X.'''\nY = 2\n"),
+        ("X = 1\n'''Of X.'''\nY = 2\n", "X = 3\n'''New.'''\n", "X = 3\n'''New.'''\nY = 2\n"),
+        ("X = 1\n\n'''Of\nX.'''  # c\nY = X\n", "X += 3\n", "X = 1\n\n'''Of\nX.'''  # c\nX += 3\nY = X\n"),
         # An indented comment belongs to the body above it.
         (
             "def f():\n    pass\n\n    # more\n\n\nX = 1\n",
@@ -462,8 +464,7 @@ def test_imports(baseline, change, expected):
         ("Z = 0\ndef f(): pass\nY = 2\n", "def f():\n    pass", "Z = 0\ndef f():\n    pass\nY = 2\n"),
         ("Z = 0\n\n\n\nX = 1\n\nY = 2\n", "X = 3", "Z = 0\n\n\n\nX = 3\n\nY = 2\n"),
         ("Z = 0\n\nX = 1\n\nY = 2\n", "X = 3\n\n\n\nX = X + 1", "Z = 0\n\nX = 3\nX = X + 1\n\nY = 2\n"),
-        ("Z = 0\n\nX = 1\nB = 2\n", "X = B", "Z = 0\n\nB = 2\nX = B\n"),
-        ("Z = 0\n\n# Part\n\n# Size\nX = 1\nB = 2\n", "X = B", "Z = 0\n\n# Part\n\nB = 2\n# Size\nX = B\n"),
+        ("Z = 0\n\nX = 1\nB = 2\n", "X = B", "Z = 0\n\nX = 1\nB = 2\nX = B\n"),
         # The end of the file.
         ("X = 1", "X = 3", "X = 3\n"),
         ("X = 1\n\n\n\n", "Y = 3\n\n\n", "X = 1\nY = 3\n"),
@@ -486,7 +487,7 @@ def test_comments_and_spacing(baseline, change, expected):
         ("A = '''x\n'''; B = 2\n", "B = 4", "A = '''x\n'''\nB = 4\n"),
         ("A = 1 + \\\n    2\nB = 3\n", "A = 4", "A = 4\nB = 3\n"),
         ("A = 1\n\\\nB = 2\nC = 3\n", "B = 4", "A = 1\nB = 4\nC = 3\n"),
-        ("A = 1 \\\n\nB = 2\n", "A = 4", "A = 4\nB = 2\n"),
+        ("A = 1 \\\n\nB = 2\n", "A = 4", "A = 4 \\\n\nB = 2\n"),
         ("# odd \\\nA = 1  # odd \\\nB = 2\n", "A = 4", "# odd \\\nA = 4  # odd \\\nB = 2\n"),
         ("A = '''\nB = 1\n# no comment\n'''\nB = 2\n", "B = 3", "A = '''\nB = 1\n# no comment\n'''\nB = 3\n"),
         ("A = 'é€😀'; B = 'ü'  # ñ\nC = 1\n", "C = A", "A = 'é€😀'\nB = 'ü'  # ñ\nC = A\n"),
@@ -513,64 +514,27 @@ def test_no_change_leaves_every_byte(baseline, change):
     assert splice(baseline, f'"""Why."""\n{overlay(change)}') == baseline
 
 
-# -- comparing ---------------------------------------------------------------------------------------------------------
+# -- the shipped experiments -------------------------------------------------------------------------------------------
+
+SHIPPED = [
+    (track, path)
+    for track in ("cpu", "cuda")
+    for path in sorted((ROOT / "experiments").glob("[!_]*.py"))
+    if read_experiment(path, path.parent).track in (None, track)
+]
 
 
-def test_same_program():
-    assert same_program(GPT, GPT.replace("  # channels", "\n\n# ch").replace("'", '"'))
-    assert same_program("x = 1\r\n", "x = (1)")
-    assert not same_program(GPT, GPT.replace("BATCH_SIZE = 32", "BATCH_SIZE = 33"))
-    assert not same_program("x = 1", "x = 1.0")
-
-
-def test_diff_and_counts():
-    assert unified_diff("a\nb\n", "a\nc\nd\n", "baseline/cpu/train.py", "rmsnorm") == text(
-        """
-        --- baseline/cpu/train.py
-        +++ rmsnorm
-        @@ -1,2 +1,3 @@
-         a
-        -b
-        +c
-        +d
-        """
-    )
-    assert line_counts("a\nb\n", "a\nc\nd\n") == (2, 1)
-    assert line_counts("a\n-- b\n", "a\n++ c\x0c+\n") == (1, 1)
-    assert unified_diff("a\r\nb", "a\nb\n") == ""
-    assert line_counts("a\r\nb", "a\nb\n") == (0, 0)
-
-
-@pytest.mark.parametrize(
-    ("change", "unreachable"),
-    [
-        ("def nrom(x):\n    return x\n", ["nrom"]),
-        ("import os\n\nLEARNING_RAET = 3\n", ["LEARNING_RAET", "os"]),
-        ("def helper():\n    return nrom()\n\n\ndef nrom():\n    return helper()\n", ["helper", "nrom"]),
-        ("def norm(x):\n    return x\n", []),  # train → Block → norm
-        ("def norm(x):\n    return nrom(x)\n\n\ndef nrom(x):\n    return x\n", []),
-        ("WARMUP = 0\nTYPO = 1\n", []),
-        ("class Block(Block):\n    pass\n", []),
-        ("def train(run):\n    pass\n", []),
-        ("Block.forward = None\n", []),
-        ("torch.set_float32_matmul_precision('high')\n", []),
-        ("def nrom(x):\n    return x\n\n\nprint(nrom)\n", []),
-        ("if True:\n    nrom = 3\n", ["nrom"]),
-        ("def nrom(x):\n    return x\n\n\ntorch.compile(train)\n", []),
-        ("TRACK = 'cpu'\n", []),
-        ("", []),
-        ("MLP_WIDTH = 3\n", ["MLP_WIDTH"]),  # which this baseline does not use
-        ("WIDTH = 3\n", ["WIDTH"]),
-    ],
-)
-def test_what_train_cannot_reach(change, unreachable):
-    assert unreachable_overrides(splice(GPT, overlay(change)), overlay(change)) == unreachable
-
-
-def test_what_runs_by_itself_is_reached():
-    baseline = GPT + "\nPRECISION = 'high'\nif PRECISION:\n    torch.set_float32_matmul_precision(PRECISION)\n"
-    change = overlay("PRECISION = 'medium'\n")
-    assert unreachable_overrides(splice(baseline, change), change) == []
+@pytest.mark.parametrize(("track", "path"), SHIPPED, ids=[f"{track}-{path.stem}" for track, path in SHIPPED])
+def test_a_shipped_experiment_reads_well_and_may_be_promoted(track, path):
+    path_of_baseline = ROOT / f"baseline/{track}/train.py"
+    baseline, change = path_of_baseline.read_text(), path.read_text()
+    experiment = read_experiment(path, path.parent)
+    program = experiment.program(baseline, path_of_baseline).source
+    assert not re.search(r"(?m)\n{4}|^[^@#\n].*\n{1,2}(class|def) ", program)  # two blank lines, as PEP 8 wants
+    changes = changes_of(change)
+    if not old_values(changes, needs_of([], changes)) & {n for piece in changes for n in piece.names.binds}:
+        assert splice(program, change) == program
+    assert experiment.program(program, path_of_baseline)  # no name is unknown
 
 
 # -- properties --------------------------------------------------------------------------------------------------------
@@ -589,6 +553,9 @@ def sources(draw, names: list[str], reads: list[str], numbered: str):
     bound: list[str] = []
     for name in names:
         for number, comment in enumerate(draw(comments)):
+            comment = (
+                comment if name != names[0] else comment.lstrip()
+            )  # an indented one belongs to the statement above it
             lines.append(f"{comment} {numbered}{name}{number}" if comment else "")
         readable = [*reads, *bound]
         operand = draw(st.sampled_from([*readable, "3"])) if readable else "3"
@@ -642,6 +609,8 @@ def test_the_result_parses_and_computes_and_keeps_comments(pair):
     assert program == baseline or (program.endswith("\n") and not program.endswith("\n\n"))
     run(program)  # no name is read before it is bound
 
+    *_, last = change.split("\n")
+    change = change.removesuffix(last) if last.startswith("# end") else change  # comments at the end are left out
     bound = frozenset(name_of(statement) for statement in ast.parse(change).body)
     assert comments_of(program) >= comments_of(baseline, bound)
     if len(bound) > 1:
@@ -705,6 +674,14 @@ statements = st.one_of(
     st.permutations(CONSTANTS).map(lambda p: f"{p[0]}, {p[1]} = {p[2]}, {p[0]}\n"),
     st.tuples(st.sampled_from(CONSTANTS), expressions).map(lambda p: f"def f():\n    return {p[1]}\n\n{p[0]} = f()\n"),
     st.sampled_from(CONSTANTS).map(lambda c: f"log.append({c})\n"),
+    # New names: one that keeps an old value, and functions that read what is bound further down.
+    st.tuples(st.sampled_from(CONSTANTS), expressions).map(lambda p: f"old = {p[0]}\n{p[0]} = {p[1]} + old\n"),
+    st.tuples(st.sampled_from(CONSTANTS), expressions).map(
+        lambda p: f"def g():\n    return h()\n\ndef h():\n    return {p[1]}\n\n{p[0]} = g()\n"
+    ),
+    st.tuples(st.sampled_from(CONSTANTS), expressions).map(
+        lambda p: f"log.append({p[0]})\nlast = log.pop()\n{p[0]} = last + 1\n"
+    ),
 )
 
 
@@ -713,25 +690,6 @@ statements = st.one_of(
 def test_order_is_kept_where_the_baseline_derives_nothing(names, lines):
     baseline = "log = []\n" + "".join(f"{name} = {number}\n" for number, name in enumerate(names))
     values, expected = run(splice(baseline, overlay("".join(lines)))), run(baseline, overlay("".join(lines)))
-    values.pop("f", None), expected.pop("f", None)
-    assert values == expected
-
-
-@pytest.mark.parametrize(
-    ("change", "unmatched"),
-    [
-        ("def normm(x): return x", ["normm"]),
-        ("WIDHT = 3\nDEPHT = 4", ["DEPHT", "WIDHT"]),
-        ("WIDHT = 3\nDEPTH = 4", []),
-        ("import math", []),
-        ("_ = setattr(F, 'gelu', F.relu)", []),  # does something
-        ("F.gelu = F.relu", []),
-        ("@patch\ndef helper(x): return x", []),
-        ("def range(n): return [0]", []),  # a name that the baseline reads
-    ],
-)
-def test_what_has_no_name_in_common_with_the_baseline(change, unmatched):
-    baseline = (
-        "import torch.nn.functional as F\nDEPTH = 2\ndef train(run):\n    return [F.gelu for _ in range(DEPTH)]\n"
-    )
-    assert unmatched_names(baseline, overlay(change)) == unmatched
+    assert {k: v for k, v in values.items() if not callable(v)} == {
+        k: v for k, v in expected.items() if not callable(v)
+    }

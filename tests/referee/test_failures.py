@@ -120,22 +120,6 @@ def test_100_megabytes_of_output_cost_two_in_the_log(project: TinyProject) -> No
     assert "bytes not kept" in log.read_text()
 
 
-def test_an_override_that_nothing_uses_is_a_warning(project: TinyProject) -> None:
-    baseline = project.path / "baseline/cpu/train.py"
-    baseline.write_text(baseline.read_text() + "\nSPARE = 1\n")
-    project.experiment("spare", "SPARE = 2")
-    result = project.run("--ar-seeds", "1")
-    assert "PytestWarning: changes nothing that `train` reaches: nothing there uses SPARE" in result.stdout.str()
-    result.assert_outcomes(failed=1, warnings=1)
-
-
-def test_an_overlay_that_has_no_name_in_common_with_the_baseline_is_skipped(project: TinyProject) -> None:
-    project.experiment("typo", "import math\n\n\ndef make_modell(vocab_size):\n    return math.inf")
-    result = project.run("-rs")
-    result.assert_outcomes(skipped=1)
-    assert "baseline/cpu/train.py has no make_modell: nothing to replace" in result.stdout.str()
-
-
 @pytest.mark.parametrize(
     ("file", "content", "line"),
     [

@@ -16,7 +16,8 @@ from tiny_project import TinyProject, program, write
 from pytest_autoresearch.candidate.flop import counting
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.data.prepare import Prepared
-from pytest_autoresearch.programs.experiment import code_lines, own_luck
+from pytest_autoresearch.programs.compare import code_lines
+from pytest_autoresearch.programs.seeds import find_fixed_seed
 from pytest_autoresearch.referee.sandbox import Sandbox, find_sandbox
 
 pytestmark = pytest.mark.usefixtures("recorded")
@@ -158,7 +159,7 @@ def test_a_log_after_the_end_is_not_heard(project: TinyProject) -> None:
     ],
 )
 def test_a_seed_of_its_own_is_found(line: str, found: str) -> None:
-    assert own_luck(line) == found
+    assert find_fixed_seed(line) == found
 
 
 def test_whoever_brings_a_seed_is_disqualified_and_a_baseline_that_does_is_refused(
@@ -224,7 +225,7 @@ def test_a_candidate_is_the_first_to_go(project: TinyProject) -> None:
 
 
 def test_memory_growth_is_shown_and_may_be_bounded(project: TinyProject, outcomes: Outcomes) -> None:
-    hungry = "LEARNING_RATE = LEARNING_RATE * 10\nHELD = torch.ones(10**8)"
+    hungry = "LEARNING_RATE = LEARNING_RATE * 10\n_held = torch.ones(10**8)"
     project.experiment("hungry", hungry)
     result = project.run("--ar-seeds", "1")
     result.assert_outcomes(passed=1)

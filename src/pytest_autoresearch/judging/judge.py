@@ -9,7 +9,9 @@ from pytest_autoresearch.core.records import Outcome, Record, RunStats
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.monitor import RunMonitor
 from pytest_autoresearch.judging.verdict import Decision, decide
-from pytest_autoresearch.programs.experiment import Experiment, Program, code_lines, find_fixed_seed
+from pytest_autoresearch.programs.compare import code_lines
+from pytest_autoresearch.programs.experiment import Experiment, Program
+from pytest_autoresearch.programs.seeds import find_fixed_seed
 from pytest_autoresearch.referee.executor import JobSpec, RunResult
 
 FIXED_SEED = "random numbers must follow from run.seed, which the harness has seeded them with"

@@ -7,7 +7,8 @@ from pathlib import Path
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
 from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.judging.context import Context
-from pytest_autoresearch.programs.experiment import Experiment, Program, read_experiment, same_program
+from pytest_autoresearch.programs.compare import same_program
+from pytest_autoresearch.programs.experiment import Experiment, Program, read_experiment
 from pytest_autoresearch.programs.history import lost_lines
 
 COMPILES = re.compile(r"\btorch\.compile\b")

@@ -7,7 +7,8 @@ from pytest_autoresearch.core.files import now
 from pytest_autoresearch.core.records import Record, RunStats
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.judge import FIXED_SEED, Judge
-from pytest_autoresearch.programs.experiment import find_fixed_seed
+from pytest_autoresearch.programs.history import changed_lines
+from pytest_autoresearch.programs.seeds import find_fixed_seed
 from pytest_autoresearch.referee.executor import RunResult
 
 
@@ -27,8 +28,6 @@ def check_changed_by_hand(context: Context) -> None:
         return
     what = "another program"
     if old := context.evidence.source(record.program_sha):
-        from pytest_autoresearch.programs.history import changed_lines
-
         new = context.baseline_program.source
         names = sorted({*changed_lines(old, new), *changed_lines(new, old)})
         what = f"changed in {', '.join(f'`{name}`' for name in names[:5])}{', …' * (len(names) > 5)}" if names else what

@@ -19,7 +19,9 @@ from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.judging.recording import check_changed_by_hand, record_baseline, stored_record
 from pytest_autoresearch.judging.session_log import SessionLog
 from pytest_autoresearch.judging.summary import SessionHeader
-from pytest_autoresearch.programs.experiment import Program, line_counts
+from pytest_autoresearch.programs.compare import line_counts
+from pytest_autoresearch.programs.experiment import Program, parse_errors
+from pytest_autoresearch.programs.statements import parse
 from pytest_autoresearch.referee.executor import Executor
 
 
@@ -51,7 +53,8 @@ class Session:
         context = self.context
         try:
             require_device(context.track)
-            context.baseline_program.code_sha  # noqa: B018  it must be there, and parse
+            with parse_errors(context.baseline.path):
+                parse(context.baseline_program.source)
             context.isolation  # noqa: B018  it must be to be had
             check_changed_by_hand(context)
             if not context.lacks_corpus:

@@ -1,11 +1,54 @@
-"""interim"""
+"""What promotions have brought to a baseline, and which of it an overlay would take back."""
 
+import ast
 from collections.abc import Mapping, Sequence
+
+from pytest_autoresearch.programs.compare import without_docstrings
+from pytest_autoresearch.programs.splice import changes_of, needs_of, old_values
+from pytest_autoresearch.programs.statements import Names, unix
 
 
 def changed_lines(old: str, new: str) -> dict[str, list[str]]:
-    return {}
+    """For each top-level name, the lines that its definition has in the new program and not in the old one.
+
+    Lines are without indentation, comments and docstrings, and in the layout of `ast.unparse`. Names without new lines
+    are left out. Raises what `ast.parse` does.
+    """
+    before, after = _definitions(old), _definitions(new)
+    changed = {name: [line for line in lines if line not in before.get(name, [])] for name, lines in after.items()}
+    return {name: lines for name, lines in changed.items() if lines}
 
 
 def lost_lines(overlay: str, promoted: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    return {}
+    """For each name that the overlay replaces, the lines of `promoted` that its new definition has not.
+
+    `promoted` is the sum of `changed_lines` over the promotions. A definition that uses the old value, as
+    `class Attention(Attention)` does, replaces nothing. Names that lose nothing are left out. Raises what `parse` does.
+    """
+    changes = changes_of(overlay)
+    kept = old_values(changes, needs_of([], changes))
+    lost = {
+        name: [line for line in promoted[name] if line not in lines]
+        for name, lines in _definitions(overlay).items()
+        if name in promoted and name not in kept
+    }
+    return {name: lines for name, lines in lost.items() if lines}
+
+
+def _definitions(source: str) -> dict[str, list[str]]:
+    """The lines of all top-level statements that bind a name, name by name."""
+    definitions: dict[str, list[str]] = {}
+    for node in without_docstrings(source).body:
+        names = Names()
+        names.visit(node)
+        for name in names.binds:
+            definitions.setdefault(name, []).extend(_lines(node, source))
+    return {name: list(dict.fromkeys(lines)) for name, lines in definitions.items()}
+
+
+def _lines(node: ast.stmt, source: str) -> list[str]:
+    try:
+        lines = ast.unparse(node).splitlines()
+    except (RecursionError, ValueError):  # nested too deeply, or with a very long number: as it is written
+        lines = unix(source).split("\n")[node.lineno - 1 : node.end_lineno]
+    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]

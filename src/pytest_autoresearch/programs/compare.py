@@ -1,0 +1,104 @@
+"""Comparing programs: identity, patches and counts of lines."""
+
+import ast
+import difflib
+import hashlib
+import re
+import warnings
+from collections.abc import Iterator
+from functools import lru_cache
+
+from pytest_autoresearch.programs.statements import unix
+
+_READS_ITSELF = re.compile(r"__doc__|getdoc|getsource|__file__|linecache|lineno")
+
+
+def sha256(text: str) -> str:
+    """The identity of a text: the SHA-256 of its UTF-8, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def code_sha(source: str) -> str:
+    """The identity of a program, whatever its layout, comments and docstrings. The same in all versions of Python.
+
+    Where these can matter, because the program may read its own text or the text is not Python, it is that of the text.
+    """
+    if _READS_ITSELF.search(source):
+        return sha256(source)
+    try:
+        tree = without_docstrings(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return sha256(source)
+    return sha256("\n".join(_tokens(tree)))
+
+
+def same_program(a: str, b: str) -> bool:
+    """Whether two sources are one program, as `code_sha` has it."""
+    return a == b or code_sha(a) == code_sha(b)
+
+
+def without_docstrings(source: str) -> ast.Module:
+    """A new syntax tree without the strings that stand alone as statements. Raises what `ast.parse` does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tree = ast.parse(unix(source))
+    for node in ast.walk(tree):
+        for name in ("body", "orelse", "finalbody"):
+            body = getattr(node, name, None)
+            if isinstance(body, list) and body:
+                empty = [] if isinstance(node, ast.Module) else [ast.Pass()]
+                setattr(node, name, [statement for statement in body if not _is_string(statement)] or empty)
+    return tree
+
+
+def _is_string(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _tokens(tree: ast.AST) -> Iterator[str]:
+    """What a tree consists of, top down. Unlike `ast.dump`, without recursion and without what is empty."""
+    todo: list[object] = [tree]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, ast.AST):
+            fields = {name: value for name, value in ast.iter_fields(item) if value is not None and value != []}
+            yield f"{type(item).__name__}({', '.join(fields)})"
+            if isinstance(item, ast.JoinedStr):  # Python 3.12 has empty parts in some
+                fields = {"values": [part for part in item.values if getattr(part, "value", None) != ""]}
+            todo += reversed(fields.values())
+        elif isinstance(item, list):
+            yield f"[{len(item)}]"
+            todo += reversed(item)
+        else:
+            yield f"{type(item).__name__} {literal(item)}"
+
+
+def literal(value: object) -> str:
+    """A constant as text. Integers in hexadecimal: Python refuses to write very long ones in decimal."""
+    return hex(value) if isinstance(value, int) else repr(value)
+
+
+def unified_diff(baseline: str, program: str, baseline_name: str = "baseline", program_name: str = "program") -> str:
+    """The change from baseline to program as a patch; empty if there is none."""
+    old, new = (unix(source).removesuffix("\n").split("\n") for source in (baseline, program))
+    lines = difflib.unified_diff(old, new, baseline_name, program_name, lineterm="")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def line_counts(baseline: str, program: str) -> tuple[int, int]:
+    """How many lines a patch from baseline to program adds and removes."""
+    lines = unified_diff(baseline, program).split("\n")[2:]  # without the two lines of the header
+    return sum(line.startswith("+") for line in lines), sum(line.startswith("-") for line in lines)
+
+
+def code_lines(source: str) -> int:
+    """How many lines of code a program has, whatever its layout, comments and docstrings.
+
+    Raises what `ast.parse` does, and RecursionError where the source is nested too deeply.
+    """
+    tree = without_docstrings(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, int):
+            node.value = 0  # Python refuses to write very long integers
+    return sum(bool(line.strip()) for line in ast.unparse(tree).splitlines())
