@@ -37,6 +37,11 @@ class Prepared:
     vocab_size: int
     sequence_length: int
 
+    @classmethod
+    def of(cls, key: str, vocab_size: int, sequence_length: int) -> "Prepared":
+        """The data of that key in the cache of this machine, where `prepare` has put them."""
+        return cls(key, cache_folder() / "data" / key, vocab_size, sequence_length)
+
     @property
     def tokenizer_path(self) -> Path:
         return self.folder / TOKENIZER

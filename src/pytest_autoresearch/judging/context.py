@@ -7,14 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_autoresearch.core.device_memory import Route, fault
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.track import Track, fingerprint, require_device, with_options
 from pytest_autoresearch.judging.baseline import Baseline, Record
 from pytest_autoresearch.judging.judge import Spectators
 from pytest_autoresearch.judging.ledger import Ledger
 from pytest_autoresearch.judging.project import Options, Project
-from pytest_autoresearch.referee.sandbox import Sandbox, find_sandbox
+from pytest_autoresearch.referee.executor import Isolation
+from pytest_autoresearch.referee.local import LocalExecutor
 
 if TYPE_CHECKING:
     from pytest_autoresearch.data.prepare import Prepared
@@ -77,22 +77,13 @@ class Setting:
         }
 
     @cached_property
-    def sandbox(self) -> tuple[Sandbox | None, str]:
-        """What candidates run in, and the words for it."""
-        from pytest_autoresearch.data.prepare import cache_folder
-
-        cache_folder().mkdir(parents=True, exist_ok=True)  # what is not there cannot be hidden
-        corpus = self.project.root / self.track.corpus
-        return find_sandbox(self.options.sandbox, [self.project.root, cache_folder(), corpus])
+    def executor(self) -> LocalExecutor:
+        return LocalExecutor(self.project.root, [self.project.root / self.track.corpus])
 
     @cached_property
-    def route(self) -> tuple[Route, str]:
-        """How logits come to the referee, and why the candidate has to score itself, if it has."""
+    def isolation(self) -> Isolation:
         require_device(self.track)
-        if self.track.device != "cuda":
-            return Route.HOST, ""
-        why = fault(self.sandbox[0])
-        return (Route.IN_PROCESS, why) if why else (Route.DEVICE, "")
+        return self.executor.isolation(self.options.sandbox, self.track.device)
 
     def prepare(self, progress: Callable[[str, float], None]) -> "Prepared":
         """The track's text as rows of tokens, from the cache or made now."""

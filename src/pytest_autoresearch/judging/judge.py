@@ -1,14 +1,10 @@
 """Judging: a program is trained seed by seed until its scores, or what it did, make the verdict clear."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from filelock import FileLock
-
-from pytest_autoresearch.core.device_memory import Route
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import remove_tree
 from pytest_autoresearch.core.records import Outcome
@@ -17,12 +13,13 @@ from pytest_autoresearch.judging.baseline import Record
 from pytest_autoresearch.judging.ledger import Ledger
 from pytest_autoresearch.judging.verdict import Decision, decide
 from pytest_autoresearch.programs.experiment import Experiment, Program, code_lines, own_luck, sha256
-from pytest_autoresearch.referee.compiled import CompiledCode
-from pytest_autoresearch.referee.sandbox import Sandbox
+from pytest_autoresearch.referee.executor import Executor, JobSpec
+from pytest_autoresearch.referee.executor import RunProgress as Progress
+from pytest_autoresearch.referee.executor import RunResult as Result
 
 if TYPE_CHECKING:
     from pytest_autoresearch.data.prepare import Prepared
-    from pytest_autoresearch.referee.local import Job, Progress, Result, Watchdog
+Watchdog = Callable[[float], AbstractContextManager[None]]
 
 OWN_LUCK = "random numbers must follow from run.seed, which the harness has seeded them with"
 FACTOR, SLACK = 2.0, 5.0
@@ -60,20 +57,14 @@ class Judge:
 
     track: Track
     data: "Prepared"
-    sandbox: Sandbox | None
+    executor: Executor
+    isolation: str
     ledger: Ledger
     watchdog: "Watchdog"
     spectators: Spectators
-    route: Route = Route.HOST
-    compiled: CompiledCode | None = None
-    """Where compiled code is kept, if it is."""
-    not_compiled: set[str] = field(default_factory=set)
-    """Programs whose rehearsal came to nothing."""
 
     def run(self, name: str, source: str, seed: int, record: Record | None = None) -> "Result":
         """Train a program with one seed, within limits from the baseline's `record`; the evidence goes by its name."""
-        from pytest_autoresearch.referee.local import Job, run
-
         folder = self.ledger.evidence(self.track.name, name, sha256(source)) / f"seed-{seed}"
         track, budget, cpu_limit, first_answer = self.track, self.track.budget, None, None
         if record and record.cpu_seconds and budget.unit == "flop":
@@ -82,41 +73,13 @@ class Judge:
             startup = min(budget.startup, FACTOR * record.free_seconds + SLACK)
             track = replace(track, budget=replace(budget, startup=startup))
             first_answer = FACTOR * record.first_answer + SLACK
-        job = Job(track, self.data, source, seed, folder, self.sandbox, cpu_limit, first_answer, self.route)
-        with self._device():
-            job = replace(job, compiled=self._rehearsed(name, job))
-            with self.spectators.watch(f"{name} seed {seed + 1}/{self.track.seeds}") as spectator:
-                return run(job, self.watchdog, spectator)
-
-    def _rehearsed(self, name: str, job: "Job") -> Path | None:
-        """The program's compiled code, from a rehearsal now or earlier; None where it compiles nothing, or fails to."""
-        from pytest_autoresearch.referee.local import rehearse
-
-        sha = sha256(job.source)
-        if not self.compiled or "compile" not in job.source or sha in self.not_compiled:
-            return None
-        if found := self.compiled.find(sha):
-            return found
-        start = self.compiled.find(self.compiled.baseline_sha)
-        rehearsal = replace(job, track=self.track, folder=job.folder.with_name("rehearsal"), compiled=start)
-        with self.spectators.watch(f"{name} compiles") as spectator:
-            made = rehearse(rehearsal, self.watchdog, spectator)
-        kept = None
-        if made:
-            with suppress(OSError):  # no room, or more than anyone compiles
-                kept = self.compiled.keep(made, sha)
-            remove_tree(rehearsal.folder)
-        if not kept:
-            self.not_compiled.add(sha)  # not again for every seed
-        return kept
-
-    def _device(self) -> AbstractContextManager[object]:
-        """Under a wall-clock budget runs take turns on the device, for two at once would slow each other down."""
-        if self.track.budget.unit != "s":
-            return nullcontext()
-        from pytest_autoresearch.data.prepare import cache_folder
-
-        return FileLock(cache_folder() / f"{self.track.device}.lock")
+        evidence = folder.relative_to(self.ledger.folder.parent).as_posix()
+        spec = JobSpec(source, seed, track, self.data.key, evidence, self.isolation, cpu_limit, first_answer)
+        with (
+            self.watchdog(budget.limit + 60),
+            self.spectators.watch(f"{name} seed {seed + 1}/{self.track.seeds}") as spectator,
+        ):
+            return self.executor.run(spec, spectator)
 
     def judge(self, experiment: Experiment, program: Program, baseline_source: str, record: Record) -> Ruling:
         """Train the program with seed 0, 1, … until it is clear what it has earned. UsageError: it cannot be judged."""
@@ -154,7 +117,11 @@ class Judge:
         last, growth = results[-1], self.track.max_memory_growth
         if last.failure:
             return last.failure, last.reason
-        if any(mine == theirs for other in results[:-1] for mine, theirs in zip(last.luck, other.luck, strict=False)):
+        if any(
+            mine == theirs
+            for other in results[:-1]
+            for mine, theirs in zip(last.rng_digest, other.rng_digest, strict=False)
+        ):
             return Outcome.DISQUALIFIED, f"the same random numbers for seed {last.seed} as for another: {OWN_LUCK}"
         if growth and last.memory_gb > record.memory_gb * (1 + growth):
             more = f"{last.memory_gb:.1f} GB, the baseline {record.memory_gb:.1f} GB"

@@ -26,11 +26,11 @@ from pytest_autoresearch.programs.experiment import (
     sha256,
 )
 from pytest_autoresearch.programs.splice import unmatched_names, unreachable_overrides
-from pytest_autoresearch.referee.compiled import CompiledCode
 
 if TYPE_CHECKING:
     from pytest_autoresearch.data.prepare import Prepared
-    from pytest_autoresearch.referee.local import Result, Watchdog
+    from pytest_autoresearch.judging.judge import Watchdog
+    from pytest_autoresearch.referee.executor import RunResult as Result
 
 
 class NotJudged(Exception):
@@ -74,7 +74,7 @@ class Session(Setting):
         if self._ready:
             return
         try:
-            self.sandbox, self.route  # noqa: B018  looked up first: where they must be and are not, nothing is trained
+            self.isolation  # noqa: B018  looked up first: where they must be and are not, nothing is trained
             with spectators.preparing() as progress:
                 self.data = self.prepare(progress)
             if self.options.record or len(self.stored_record().scores) < self.track.seeds:
@@ -251,13 +251,8 @@ class Session(Setting):
         )
 
     def _judge_of(self, watchdog: "Watchdog", spectators: Spectators) -> Judge:
-        from pytest_autoresearch.data.prepare import cache_folder
-
-        compiled = None
-        if self.track.budget.unit == "s":  # where time is no budget, compilation is no loss
-            compiled = CompiledCode.of(cache_folder(), self.fingerprint, sha256(self.baseline_source))
-        sandbox, route = self.sandbox[0], self.route[0]
-        return Judge(self.track, self.data, sandbox, self.ledger, watchdog, spectators, route, compiled)
+        executor, isolation = self.executor, self.options.sandbox
+        return Judge(self.track, self.data, executor, isolation, self.ledger, watchdog, spectators)
 
     def broken(self, path: Path, error: UsageError) -> Verdict:
         """The verdict on a file that is no experiment: crashed, with the reason."""

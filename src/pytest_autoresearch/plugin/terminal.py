@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from pytest_autoresearch.core.device_memory import Route
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.core.track import fingerprint
@@ -17,7 +16,7 @@ from pytest_autoresearch.judging.ledger import Verdict
 
 if TYPE_CHECKING:
     from pytest_autoresearch.judging.session import Session
-    from pytest_autoresearch.referee.local import Progress
+    from pytest_autoresearch.referee.executor import RunProgress as Progress
 
 LETTERS = {
     Outcome.KEPT: "K",
@@ -182,7 +181,7 @@ def _gb(measured: Record | Verdict) -> str:
 def header(session: "Session") -> list[str]:
     """The track and the record that experiments are judged by."""
     try:
-        track, (_, sandbox), (route, why) = session.track, session.sandbox, session.route
+        track, sandbox = session.track, session.isolation.words
         record = None if session.lacks_corpus else session.stored_record()
     except UsageError as error:
         return [f"autoresearch: {session.shorten(error)}"]
@@ -191,8 +190,6 @@ def header(session: "Session") -> list[str]:
         f"autoresearch: track {track.name} on {known['device'].partition(': ')[2]} ({known['threads']} threads), "
         f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}, {sandbox}"
     ]
-    if route == Route.IN_PROCESS:
-        lines.append(f"autoresearch: isolation: in-process: candidates compute their own scores, with our code: {why}")
     if record is None:
         lines.append(f"autoresearch: corpus {track.corpus} is not in the cache: it is fetched first")
     elif session.options.record:
