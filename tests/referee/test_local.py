@@ -107,23 +107,12 @@ def test_a_program_that_compiles_for_a_budget_in_flop_is_told(execute: Execute, 
 # -- how it ends --
 
 
-@pytest.mark.parametrize(
-    ("end", "interrupted"),
-    [("KILL", True), ("TERM", True), ("INT", True), ("HUP", True), ("SEGV", False), ("ABRT", False), ("FPE", False)],
-)
-def test_a_signal_that_may_come_from_outside_is_an_interruption(execute: Execute, end: str, interrupted: bool) -> None:
-    action = f"signal.signal(signal.SIGINT, signal.SIG_DFL); os.kill(os.getpid(), signal.SIG{end})"
-    result = execute(f"import os, signal\n\ndef train(run):\n    {action}\n    signal.pause()\n")
-    assert (result.failure, result.reason) == (Outcome.CRASHED, f"killed by SIG{end}")
-    assert result.interrupted is interrupted
-
-
-@pytest.mark.parametrize("code", [0, 3])
-def test_an_exit_is_no_interruption(execute: Execute, code: int) -> None:
-    result = execute(f"import os\n\ndef train(run):\n    print('last line')\n    os._exit({code})\n")
-    assert result.reason == f"the process ended itself with exit code {code}"
+def test_a_signal_is_said_and_may_be_an_interruption(execute: Execute) -> None:
+    result = execute("import os\n\ndef train(run):\n    print('last line')\n    os.kill(os.getpid(), 11)\n")
+    assert (result.failure, result.reason, result.interrupted) == (Outcome.CRASHED, "killed by SIGSEGV", False)
     assert result.detail == "last line"
-    assert not result.interrupted
+    result = execute("import os\n\ndef train(run):\n    os.kill(os.getpid(), 15)\n")
+    assert (result.failure, result.reason, result.interrupted) == (Outcome.CRASHED, "killed by SIGTERM", True)
 
 
 @pytest.mark.skipif(not find_sandbox("auto", [])[0], reason="bubblewrap does not work here")
@@ -135,16 +124,14 @@ def test_a_sandbox_hides_no_signal(execute: Execute) -> None:
 @pytest.mark.parametrize(
     ("source", "where"),
     [
-        (program("while True: pass"), "still training (0% of the budget) after 4 s"),
-        (program(result="lambda t: time.sleep(99)"), "still scoring after 4 s"),
-        (program("while True: run.log(1.0)"), "still training (0% of the budget) after 4 s"),  # never silent
-        (program(top="time.sleep(99)"), "still starting after 4 s"),
+        (program(result="lambda t: time.sleep(99)"), "still scoring after 5 s"),
+        (program("while True: run.log(1.0)"), "still training (0% of the budget) after 5 s"),  # never silent
     ],
 )
 def test_the_referee_has_its_own_deadline(
     execute: Execute, spec: JobSpec, project: TinyProject, source: str, where: str
 ) -> None:
-    track = replace(spec.track, budget=replace(spec.track.budget, limit=4.0))
+    track = replace(spec.track, budget=replace(spec.track.budget, limit=5.0))
     result = execute(source, track=track)
     assert (result.failure, result.reason, result.val_bpb) == (Outcome.TIMED_OUT, where, None)
     assert processes_of(project.path) == []
@@ -212,59 +199,29 @@ def train(run):
     assert not (evidence / "saved").is_symlink()
 
 
-FORGED = {
-    "a path": 'Saved("../../x", b"x", True)',
-    "a hidden name": 'Saved(".x", b"x", True)',
-    "no beginning": 'Saved("x", b"x", False)',
-    "one more than there may be": 'Saved("x", b"", True)] * 65 + [Saved("x", b"", True)',
-    "too much": 'Saved("x", bytes(500_000), True)] + [Saved("x", bytes(500_000), False)] * 32 + [Saved("x", b"", False)',
-}
-
-
-@pytest.mark.parametrize("forged", FORGED)
-def test_a_forged_file_is_disqualified(execute: Execute, evidence: Path, forged: str) -> None:
-    head = "from pytest_autoresearch.core.protocol import Saved\n"
-    result = execute(f"{head}\ndef train(run):\n    for part in [{FORGED[forged]}]:\n        run._send(part)\n")
-    assert result.failure == Outcome.DISQUALIFIED
-    assert result.reason.startswith("sent what `run.save` does not send: ")
-    assert {path.name for path in evidence.parent.iterdir()} == {"run"}
-
-
 def test_nothing_is_saved_once_training_is_over(execute: Execute) -> None:
     source = during("served = lambda t: run.save('late', b'x')").replace("return model\n", "return served\n")
     result = execute(source)
     assert result.reason == "ValueError: cannot save 'late': `train` has returned"
 
 
-# -- messages out of place --
+# -- logits --
 
 
-@pytest.mark.parametrize(
-    ("message", "reason"),
-    [
-        ("Started(['a', 'b', 'c'])", "sent an unexpected message: Started("),
-        ("Stepped(0, 10**15)", "sent an unexpected message: Stepped("),
-        ("Answered(0, 0, 'float32')", "sent an unexpected message: Answered("),
-        ("Ask()", "sent an unexpected message: Ask("),
-        ("Logged(float('nan'))", "loss is nan in step 13"),
-        ("Stepped(-1, 0)", "sent an unreadable message"),
-        ("Raised('MemoryError', 'Unable to allocate 3 GiB', '')", "3.2 GB asked; lower BATCH_SIZE or the model"),
-    ],
-)
-def test_each_message_has_its_place(execute: Execute, message: str, reason: str) -> None:
-    source = "from pytest_autoresearch.core.protocol import *\n" + during(f"run._send({message})")
-    result = execute(source)
-    assert result.val_bpb is None
-    assert result.reason.startswith(reason)
-
-
-@pytest.mark.parametrize("dtype", ["int64", "nonsense", ""])
-def test_logits_come_in_a_type_that_is_known(execute: Execute, dtype: str) -> None:
-    lies = f"say = run._send\n    return lambda t: say(protocol.Answered(0, 0, {dtype!r})) or model(t)\n"
+def test_logits_come_in_a_type_that_is_known(execute: Execute) -> None:
+    lies = "say = run._send\n    return lambda t: say(protocol.Answered(0, 0, 'int64')) or model(t)\n"
     source = "from pytest_autoresearch.core import protocol\n" + BASELINE.replace("return model\n", lies)
     result = execute(source)
     assert result.failure == Outcome.DISQUALIFIED
     assert result.reason.startswith("sent an unexpected message: Answered(")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_logits_of_any_float_type_are_scored(execute: Execute, dtype: str) -> None:
+    """In 16 bits they stay as they are on the way: the score is that of the same numbers in float32."""
+    model = f"lambda t: model(t).to(torch.{dtype})"
+    found = execute(BASELINE.replace("return model\n", f"return {model}\n")).val_bpb
+    assert found == execute(BASELINE.replace("return model\n", f"return {model}.float()\n")).val_bpb
 
 
 # -- this machine --

@@ -65,8 +65,8 @@ class SavedFiles:
                 file.write(data)
 
 
-def begin(folder: Path, source: str) -> None:
-    """Empty a run's folder of what an earlier run left, and put its program there. OSError."""
+def empty_folder(folder: Path, source: str) -> None:
+    """Make a run's folder, empty of what an earlier run left, with its program in it. OSError."""
     remove_tree(folder)
     folder.mkdir(parents=True)
     (folder / "program.py").write_text(source, encoding="utf-8")

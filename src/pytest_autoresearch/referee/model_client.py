@@ -14,11 +14,11 @@ from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.exchange import DTYPES, Exchange
 from pytest_autoresearch.core.protocol import Answered, Ask, Raised
 from pytest_autoresearch.core.records import Outcome
-from pytest_autoresearch.referee import scoring
 from pytest_autoresearch.referee.failures import Failed, crash, unexpected
 from pytest_autoresearch.referee.losses import NotFinite
 from pytest_autoresearch.referee.probes import RuleBroken
 from pytest_autoresearch.referee.process import Candidate
+from pytest_autoresearch.referee.scoring import score
 
 if TYPE_CHECKING:
     from pytest_autoresearch.referee.run import LocalJob
@@ -48,7 +48,7 @@ class Served:
         torch.set_num_threads(1)  # the sums are small, and threads of this process would take the candidate's cores
         try:
             with self._exchange() as ask:
-                val_bpb = scoring.score(ask, data.heldout_rows, data.token_bytes, track.batch_size, on_batch)
+                val_bpb = score(ask, data.heldout_rows, data.token_bytes, track.batch_size, on_batch)
         except RuleBroken as broken:
             raise Failed(Outcome.DISQUALIFIED, str(broken)) from None
         except NotFinite as error:

@@ -14,8 +14,7 @@ from pytest_autoresearch.core.budget import Meter
 from pytest_autoresearch.core.protocol import Logged, Message, Raised, Saved, Started, Stepped, Trained
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.core.track import Track, threads
-from pytest_autoresearch.referee import evidence
-from pytest_autoresearch.referee.evidence import RunLog, SavedFiles
+from pytest_autoresearch.referee.evidence import RunLog, SavedFiles, empty_folder
 from pytest_autoresearch.referee.executor import JobSpec, RunProgress, RunResult
 from pytest_autoresearch.referee.failures import Failed, crash, oom_hint, unexpected
 from pytest_autoresearch.referee.process import Candidate, Forged, MemoryExceeded, ProcessExited
@@ -67,7 +66,7 @@ class Referee:
 
     def run(self) -> RunResult:
         """Train and score; leaves no process behind. Writes the evidence into the job's folder, or raises OSError."""
-        evidence.begin(self.job.folder, self.job.spec.source)
+        empty_folder(self.job.folder, self.job.spec.source)
         with self._start() as candidate:
             val_bpb, failed = None, None
             try:
