@@ -20,6 +20,7 @@ from pytest_autoresearch.core.protocol import (
     Started,
     Stepped,
     Trained,
+    encode,
 )
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.referee import process
@@ -165,6 +166,27 @@ def test_a_time_out_says_where() -> None:
     handle(referee, START, Stepped(8, 0))
     failed = referee._failure(TimeoutError())
     assert (failed.outcome, failed.reason) == (Outcome.TIMED_OUT, "still training (10% of the budget) after 180 s")
+
+
+@pytest.mark.parametrize(
+    ("deadline", "limit", "error"), [(0.0, None, TimeoutError), (math.inf, 1.0, MemoryExceeded), (math.inf, None, None)]
+)
+def test_a_candidate_that_is_never_silent_has_the_same_limits(
+    deadline: float, limit: float | None, error: type[Exception] | None
+) -> None:
+    candidate: Any = object.__new__(Candidate)
+    candidate._lines, candidate._deadline, candidate._memory_limit, candidate._looked = (
+        [encode(Ask())],
+        deadline,
+        limit,
+        0,
+    )
+    candidate._tree = SimpleNamespace(look=lambda: SimpleNamespace(memory=2))
+    if error is None:
+        assert candidate.receive() == Ask()
+        return
+    with pytest.raises(error):
+        candidate.receive()
 
 
 # -- files that are handed over --
