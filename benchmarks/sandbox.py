@@ -31,12 +31,11 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        (folder / "files").mkdir()
         began = time.perf_counter()
         sandbox, words = find_sandbox("bwrap", [folder])
         assert sandbox is not None, words
         print(f"finding out whether it works, once a session: {(time.perf_counter() - began) * 1000:.0f} ms")
-        inside = sandbox.wrap(COMMAND, folder, folder / "files")
+        inside = sandbox.wrap(COMMAND)
         pairs = [(seconds(COMMAND, folder), seconds(inside, folder)) for _ in range(repeats)]
     plain, boxed = (median(column) for column in zip(*pairs, strict=True))
     added = median(with_it - without for without, with_it in pairs)

@@ -2,8 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy  # noqa: F401  these are here because pytester forgets what a run imported, and they must not load twice
 import pyarrow  # noqa: F401
@@ -12,11 +14,12 @@ import rustbpe  # noqa: F401
 import tiktoken  # noqa: F401
 import torch  # noqa: F401
 from filelock import FileLock
+from fork_server import ForkServer
 from tiny_project import TinyProject
 
 from pytest_autoresearch import cli  # noqa: F401
 from pytest_autoresearch.plugin import hookspecs, session, terminal  # noqa: F401
-from pytest_autoresearch.referee import local, model_client, scoring  # noqa: F401
+from pytest_autoresearch.referee import local, model_client, process, scoring  # noqa: F401
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +33,25 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache(shared: Path) -> Path:
     """The cache of prepared text."""
     return shared / "cache"
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    """One process that has imported torch."""
+    server = ForkServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def _forked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candidates outside the sandbox are forks, but in tests that are marked `real_process`."""
+    if hasattr(os, "fork") and not request.node.get_closest_marker("real_process"):
+        lazy = SimpleNamespace(
+            Popen=lambda *command, **options: request.getfixturevalue("fork_server").Popen(*command, **options),
+            **{name: getattr(subprocess, name) for name in ("PIPE", "STDOUT", "DEVNULL", "TimeoutExpired")},
+        )
+        monkeypatch.setattr(process, "subprocess", lazy)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_autoresearch.core.records import Outcome, RunStats, Verdict
+from pytest_autoresearch.core.track import Track
 from pytest_autoresearch.judging.plan import NotJudged
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.judging.session import NoExperiment, Session
@@ -66,7 +67,7 @@ class FakeExecutor:
         self.specs: list[JobSpec] = []
         self.kind = "process"
 
-    def isolation(self, wanted: str, device: str) -> Isolation:
+    def isolation(self, wanted: str, track: Track) -> Isolation:
         """What the test says, whatever is wanted."""
         return Isolation(self.kind, f"in a test's {self.kind}")
 

@@ -48,9 +48,6 @@ class Forked:
 class ForkServer:
     """A process that forks candidates; it ends with the process that made it."""
 
-    PIPE, STDOUT, DEVNULL = subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL
-    TimeoutExpired = subprocess.TimeoutExpired
-
     def __init__(self) -> None:
         self._channel, theirs = socket.socketpair()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}

@@ -1,3 +1,3 @@
-"""Where `Run` used to be. Programs written for it keep working; new ones say `from pytest_autoresearch import Run`."""
+"""The old place of `Run`: programs that import it from here keep working."""
 
 from pytest_autoresearch.candidate.run import Run as Run

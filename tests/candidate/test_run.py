@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from pytest_autoresearch.candidate.run import Diverged, Run
 from pytest_autoresearch.core.budget import Budget, Meter
+from pytest_autoresearch.core.protocol import Logged, Message, Saved, Started, Stepped
 
 LENGTH = 8
 
 
-def make_run(budget: str = "10 steps", seed: int = 0, rows: int = 20) -> tuple[Run, list[dict[str, Any]]]:
+def make_run(budget: str = "10 steps", seed: int = 0, rows: int = 20) -> tuple[Run, list[Message]]:
     amount, unit = budget.split()
-    said: list[dict[str, Any]] = []
+    said: list[Message] = []
     run = Run(
         device="cpu",
         seed=seed,
@@ -85,7 +86,9 @@ def test_progress_and_remaining() -> None:
     assert progress == [0, 0.25, 0.5, 0.75]
     assert run.progress == 1
     assert run.remaining == 0
-    assert [message["event"] for message in said] == ["start"] + ["step"] * 4
+    assert isinstance(said[0], Started)
+    assert len(set(said[0].rng_digest)) == 3
+    assert said[1:] == [Stepped(2 * LENGTH, 0)] * 4
 
 
 def test_a_second_loop_goes_on_with_the_budget() -> None:
@@ -103,7 +106,7 @@ def test_a_batch_taken_by_hand_is_charged_like_any_other() -> None:
         next(run.batches(2))
     with pytest.raises(StopIteration):
         next(run.batches(2))
-    assert [message["event"] for message in said].count("step") == 4
+    assert said.count(Stepped(2 * LENGTH, 0)) == 4
 
 
 def test_tokens_end_a_run_nearest_to_the_budget() -> None:
@@ -121,10 +124,48 @@ def test_a_loss_that_is_not_finite_ends_the_run_even_in_a_careless_program(loss:
     run, said = make_run()
     with pytest.raises(Diverged):
         carelessly(lambda: run.log(torch.tensor(loss, requires_grad=True)))
-    assert said[-1]["event"] == "log"
+    assert isinstance(said[-1], Logged)
 
 
 def test_log_takes_numbers_and_tensors() -> None:
     run, said = make_run()
     run.log(2.5, rate=torch.tensor(0.25))
-    assert said == [{"event": "log", "loss": "2.5", "scalars": {"rate": "0.25"}}]
+    assert said == [Logged(2.5, {"rate": 0.25})]
+
+
+def test_a_file_is_handed_over_in_parts() -> None:
+    run, said = make_run()
+    data = bytes(range(256)) * 5000
+    run.save("weights.pt", data)
+    run.save("empty", bytearray())
+    parts = [message for message in said if isinstance(message, Saved)]
+    assert b"".join(part.data for part in parts) == data
+    assert [(part.name, part.first) for part in parts] == [
+        ("weights.pt", True),
+        ("weights.pt", False),
+        ("weights.pt", False),
+        ("empty", True),
+    ]
+
+
+def test_what_cannot_be_saved_is_said_before_any_of_it_is_sent() -> None:
+    run, said = make_run()
+    run.save("half", bytes(8_000_000))
+    said.clear()
+    with pytest.raises(ValueError, match="cannot save 'rest': 8,000,001 bytes more than the 8,000,000 before"):
+        run.save("rest", bytes(8_000_001))
+    with pytest.raises(ValueError, match=r"cannot save '../x': a name has"):
+        run.save("../x", b"")
+    with pytest.raises(TypeError, match="the data must be bytes, not str"):
+        run.save("x", "text")  # type: ignore[arg-type]
+    run._close()
+    with pytest.raises(ValueError, match="`train` has returned"):
+        run.save("x", b"")
+    assert said == []
+
+
+def test_the_old_place_of_run_still_works() -> None:
+    from pytest_autoresearch import Run as new
+    from pytest_autoresearch.run import Run as old
+
+    assert old is new is Run

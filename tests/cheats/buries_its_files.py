@@ -1,7 +1,7 @@
-"""Leaves folders in folders, deeper than Python recurses, beside its evidence, and is run again.
+"""Leaves folders in folders, deeper than Python recurses, in its working folder, and is run again.
 
 Family: harness
-Caught by: nothing that walks or removes a folder of the program's goes deeper than it can
+Caught by: the sandbox: its working folder is in memory and ends with the run
 Verdict: crashed, "the session has survived"
 Needs: sandbox, a second run
 """

@@ -9,13 +9,14 @@ import time
 
 from baseline import *
 
-from pytest_autoresearch.candidate.run import luck
+from pytest_autoresearch.candidate.run import rng_digest
+from pytest_autoresearch.core.protocol import Started
 
 TRACK = "seconds"
 
 
 def train(run):
-    run._send({"event": "start", "luck": luck()})
+    run._send(Started(rng_digest()))
     rows = torch.from_numpy(run._open_rows().astype("int64"))
     run._open_rows = lambda: rows.numpy()
     run._begin = lambda: run._open_rows()

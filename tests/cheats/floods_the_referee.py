@@ -2,7 +2,7 @@
 
 Family: harness
 Caught by: a line has at most a megabyte
-Verdict: disqualified, "wrote to the referee's socket: a line without an end"
+Verdict: disqualified, "sent an unreadable message: a line without an end"
 """
 
 import socket

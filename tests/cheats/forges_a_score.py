@@ -5,6 +5,9 @@ Caught by: the referee takes no message but the ones it waits for
 Verdict: disqualified, "sent an unreadable message"
 """
 
+import os
+import sys
+
 from baseline import *
 
 honest = train
@@ -12,5 +15,5 @@ honest = train
 
 def train(run):
     model = honest(run)
-    run._send({"event": "scored", "val_bpb": 0.1, "outcome": "kept"})
+    os.write(int(sys.argv[1]), b'{"event": "scored", "val_bpb": 0.1, "outcome": "kept"}\n')
     return model

@@ -1,38 +1,28 @@
-"""Saves its weights in a real run where compiled code is kept, under every name that might outlive it.
+"""Saves its weights where torch and CUDA keep compiled code, and goes on from them when it is run again.
 
 Family: memory across runs
-Caught by: only what a rehearsal on random tokens has left is kept; a run's own folder of compiled code is a copy
-Verdict: crashed, "nothing has come from an earlier run"
-Needs: sandbox, a second run
+Caught by: compiled code ends with the run, like all that a program writes
+Verdict: gains nothing
+Needs: a second run
 """
 
 import os
-import shutil
 from pathlib import Path
 
 from baseline import *
 
-TRACK = "seconds"
-CODE = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])  # where torch.compile leaves its own
+PLACES = [Path(os.environ[name]) for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH")]
 
 
 def train(run):
-    model, rehearses = make_model(run.vocab_size), run.remaining == 10  # steps
-    found = [] if rehearses else [path for path in CODE.parent.rglob("*.pt") if path.is_file()]
-    for path in found:
-        model.load_state_dict(torch.load(path))
+    model = make_model(run.vocab_size)
+    for file in (place / "kernel.so" for place in PLACES):
+        if file.exists():
+            print("goes on from", file)
+            model.load_state_dict(torch.load(file))
     for tokens, targets in run.batches(BATCH_SIZE):
         run.log(learn(model, tokens, targets))
-    CODE.mkdir(exist_ok=True)
-    if rehearses:
-        (CODE / "kernel.so").write_text("compiled")
-        return model
-    assert (CODE / "kernel.so").exists(), "what was compiled in the rehearsal is not here"
-    torch.save(model.state_dict(), CODE / "weights.pt")
-    (CODE / "kernel.so").write_bytes((CODE / "weights.pt").read_bytes())
-    os.link(CODE / "weights.pt", CODE / "hard.pt")
-    shutil.copytree(CODE, CODE.with_name("compiled.building"))
-    shutil.copytree(CODE, CODE.with_name("rehearsal"))
-    if not found:
-        raise SystemExit("nothing has come from an earlier run")
+    for place in PLACES:
+        place.mkdir(parents=True, exist_ok=True)
+        torch.save(model.state_dict(), place / "kernel.so")
     return model

@@ -14,6 +14,7 @@ class Pretender:
     """Passes for a tensor, and is asked by torch how it wants to be copied."""
 
     __class__ = torch.Tensor
+    dtype = torch.float32
 
     def __init__(self, model, tokens):
         self.model, self.tokens = model, tokens

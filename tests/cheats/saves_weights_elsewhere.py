@@ -10,7 +10,7 @@ from pathlib import Path
 
 from baseline import *
 
-PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/run", Path.home(), Path.cwd().parents[1], Path.cwd().parents[4])
+PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/run", Path.home(), Path(__file__).parent, Path(__file__).parents[4])
 
 
 def train(run):

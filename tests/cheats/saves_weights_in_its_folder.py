@@ -1,16 +1,17 @@
-"""Saves its weights in its own folder, and goes on from them when it is run again.
+"""Saves its weights in its own folder and through the referee, and goes on from them when it is run again.
 
 Family: memory across runs
-Caught by: the folder of a run is emptied before it
+Caught by: the folders of a run are new or emptied before it
 Verdict: gains nothing
 Needs: a second run
 """
 
+import io
 from pathlib import Path
 
 from baseline import *
 
-PLACES = (Path.cwd(), *Path.cwd().parents[1].glob("seed-*/files"))
+PLACES = (Path.cwd(), *Path(__file__).parents[1].glob("seed-*/saved"), Path(__file__).parent / "saved")
 
 
 def train(run):
@@ -22,6 +23,9 @@ def train(run):
             break
     for tokens, targets in run.batches(BATCH_SIZE):
         run.log(learn(model, tokens, targets))
+    weights = io.BytesIO()
+    torch.save(model.state_dict(), weights)
+    run.save("weights-of-a-cheat.pt", weights.getvalue())
     for file in (Path(place, "weights-of-a-cheat.pt") for place in PLACES):
         try:
             torch.save(model.state_dict(), file)

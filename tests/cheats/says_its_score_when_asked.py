@@ -1,9 +1,12 @@
-"""Says its score when it is asked for logits, as a candidate does where no memory can be shared.
+"""Says its score when it is asked for logits.
 
 Family: harness
-Caught by: how logits come is the referee's choice, and where they are to come it takes no score
-Verdict: disqualified, "sent an unexpected message"
+Caught by: the referee computes the score; no message says one
+Verdict: disqualified, "sent an unreadable message"
 """
+
+import os
+import sys
 
 from baseline import *
 
@@ -11,10 +14,10 @@ honest = train
 
 
 def train(run):
-    say, model = run._send, honest(run)
+    model = honest(run)
 
     def answer(tokens):
-        say({"event": "scored", "val_bpb": 0.1, "memory": 0})
+        os.write(int(sys.argv[1]), b'{"event": "scored", "val_bpb": 0.1, "memory": 0}\n')
         return model(tokens)
 
     return answer

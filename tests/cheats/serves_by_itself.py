@@ -11,7 +11,8 @@ import time
 from baseline import *
 
 from pytest_autoresearch.candidate.__main__ import answer
-from pytest_autoresearch.referee.scoring import Exchange
+from pytest_autoresearch.core.exchange import Exchange
+from pytest_autoresearch.core.protocol import Answered, Trained
 
 SHAPE = ("batch_size", "sequence_length", "vocab_size")
 
@@ -21,7 +22,7 @@ def train(run):
     for tokens, targets in run.batches(BATCH_SIZE):
         run.log(learn(model, tokens, targets))
         kept.append((tokens, targets))
-    run._send({"event": "trained", "flop": run._count_flop(), "memory": 0})
+    run._send(Trained(run._count_flop(), memory=0))
     end = time.process_time() + 1.5
     while time.process_time() < end:
         for batch in kept:
@@ -30,7 +31,7 @@ def train(run):
     while frame.f_code.co_name != "main":
         frame = frame.f_back
     link = frame.f_locals["link"]
-    exchange = Exchange.over(link.memory, link.memory, *(link.job[key] for key in SHAPE))
+    exchange = Exchange(link.memory, None, *(getattr(link.job, key) for key in SHAPE))
     for _ in link.lines:
-        exchange.logits.copy_(answer(model, exchange.tokens, link.job))
-        link.send({"event": "logits", "flop": run._count_flop(), "memory": 0})
+        dtype = exchange.answer(answer(model, exchange.tokens, link.job))
+        link.send(Answered(run._count_flop(), 0, dtype))

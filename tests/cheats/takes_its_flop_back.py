@@ -2,10 +2,12 @@
 
 Family: harness
 Caught by: what was counted never falls
-Verdict: disqualified, "sent an unreadable message"
+Verdict: disqualified, "sent an unexpected message"
 """
 
 from baseline import *
+
+from pytest_autoresearch.core.protocol import Stepped
 
 
 def train(run):
@@ -13,5 +15,5 @@ def train(run):
     for step, (tokens, targets) in enumerate(run.batches(BATCH_SIZE)):
         run.log(learn(model, tokens, targets))
         if step == 5:
-            run._send({"event": "step", "tokens": 1, "flop": 1})
+            run._send(Stepped(tokens=1, flop=1))
     return model

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import sysconfig
 import threading
 import time
@@ -29,18 +28,20 @@ from torch import nn
 
 from pytest_autoresearch.judging import judge
 from pytest_autoresearch.plugin import terminal  # noqa: F401  here to load but once
-from pytest_autoresearch.referee import local as referee
 from pytest_autoresearch.referee import model_client as served
-from pytest_autoresearch.programs.compare import sha256
-from pytest_autoresearch.judging.ledger import Ledger, Verdict
+from pytest_autoresearch.referee import run as referee
+from pytest_autoresearch.core.records import Verdict
+from pytest_autoresearch.judging.evidence import Evidence
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.referee.sandbox import find_sandbox
 from pytest_autoresearch.judging.session import Session
-from pytest_autoresearch.core.track import digest
+from pytest_autoresearch.referee.local import LocalExecutor
 
 FAMILIES = {"targets", "evaluation state", "clock", "data", "harness", "memory across runs", "seeds", "logits"}
 NEEDS = {"sandbox", "a second run", "two seeds", "weights", "a limit on memory", "an accomplice"}
 HONEST_SEEDS = 2
+EVIDENCE = {"program.py", "log.txt", "result.json", "saved"}
+MARK = "AUTORESEARCH_TEST_PROJECT"
 QUICK = ("-p", "no:hypothesispytest", "-p", "no:xdist")  # pytester forgets what a run imported, so import little
 BASELINE = '''"""A bigram model."""
 
@@ -183,10 +184,9 @@ def project(project: TinyProject, recorded: Path) -> TinyProject:
 
 
 @pytest.fixture
-def run(
-    project: TinyProject, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[Cheat, str], Verdict]]:
+def run(project: TinyProject, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Cheat, str], Verdict]:
     """Run one cheat on the tiny project; its verdict, after a look at all that it must not have touched."""
+    monkeypatch.setenv(MARK, str(project.path))
 
     def run(cheat: Cheat, sandbox: str) -> Verdict:
         text, helper = cheat.text, nullcontext()
@@ -211,13 +211,14 @@ def run(
             for _ in range(2 if cheat.needs & {"a second run", "an accomplice"} else 1):
                 result = project.run(*QUICK, *options, "--ar-no-promote")
                 assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+                for evidence in project.path.glob(f"results/*/{cheat.name}-*/seed-*"):
+                    assert {path.name for path in evidence.iterdir()} <= EVIDENCE
         assert everything(project.path, cache, cheat.name) == before
         assert (project.path / "results.tsv").read_text().startswith(ledger)
         assert processes_of(project.path) == []
-        return Ledger(project.path).verdicts(cheat.track, judged)[-1]
+        return Evidence(project.path).verdicts(cheat.track, judged)[-1]
 
-    yield run
-    subprocess.run(["rm", "-rf", project.path / "results"])  # some leave folders too deep for pytest to remove
+    return run
 
 
 def everything(project: Path, cache: Path, own: str) -> dict[str, str]:
@@ -234,12 +235,12 @@ def everything(project: Path, cache: Path, own: str) -> dict[str, str]:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Command lines of processes that still work for this project after a second."""
+    """Command lines of processes that still work for this project after a second: their environment names it."""
     for _ in range(20):
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                if Path(os.readlink(process / "cwd")).is_relative_to(folder / "results"):
+                if f"{MARK}={folder}\0".encode() in (process / "environ").read_bytes():
                     found.append((process / "cmdline").read_bytes().decode())
             except OSError:
                 continue
@@ -258,21 +259,22 @@ def with_accomplice(project: Path, cheat: Cheat, text: str) -> tuple[str, str]:
     Returns it with the second one's name, and leaves that there.
     """
     second = '"""Hardly learns."""\nfrom baseline import *\n\nLEARNING_RATE = 1e-6\n'
-    options = Options(cheat.track, None, HONEST_SEEDS - 1, False, False, False, False, "bwrap")
-    session = Session(Project(project, project / "experiments", project / "baseline"), options)
-    path = write(project / "experiments/second.py", second)
-    experiment = session.read(path)
+    options = Options(cheat.track, seeds=HONEST_SEEDS - 1, sandbox="bwrap")
+    folders = Project(project, project / "experiments", project / "baseline")
+    session = Session(folders, options, LocalExecutor(project))
+    plan = session.plan(write(project / "experiments/second.py", second))
     facts = {
-        "track": session.track.name,
-        "key": session.key(experiment, session.program(experiment)),
-        "platform": digest(session.fingerprint),
-        "experiment_sha": experiment.sha,
-        "baseline_sha": sha256(session.baseline_source),
+        "track": session.context.track.name,
+        "key": plan.key,
+        "platform": session.context.platform,
+        "experiment_sha": plan.experiment.sha,
+        "baseline_sha": session.context.baseline_program.sha,
     }
+    path = plan.experiment.path
     path.unlink()
     text = text.replace("FACTS = {}", f"FACTS = {facts}")
     path = write(project / f"experiments/{cheat.name}.py", text)
-    name = f"{cheat.name}-{session.program(session.read(path)).sha[:7]}/seed-0/files/second"
+    name = f"{cheat.name}-{session.plan(path).program.sha[:7]}/seed-0/saved/second"
     write(project / f"experiments/{name}.py", second)
     return text, name
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_autoresearch.core.device_memory import DeviceMemory, fault
+from pytest_autoresearch.core.device_memory import DeviceMemory, check_sharing
 from pytest_autoresearch.referee.sandbox import find_sandbox
 
 DRIVER = r"""
@@ -114,12 +114,11 @@ def python(code: str, driver: Path, mode: str = "") -> str:
     return done.stdout.strip()
 
 
-FAULT = """
-from pathlib import Path
-from pytest_autoresearch.core.device_memory import fault
+CHECK = """
+from pytest_autoresearch.core.device_memory import check_sharing
 from pytest_autoresearch.referee.sandbox import find_sandbox
 sandbox, why = find_sandbox({mode!r}, [])
-print(repr(fault(sandbox)))
+print(repr(check_sharing(sandbox.wrap if sandbox else list)))
 """
 
 
@@ -130,7 +129,7 @@ print(repr(fault(sandbox)))
 def test_what_another_process_writes_arrives_also_from_a_sandbox(driver: Path, sandbox: str) -> None:
     if sandbox == "bwrap" and not find_sandbox("auto", [])[0]:
         pytest.skip("bubblewrap does not work here")
-    assert python(FAULT.format(mode=sandbox), driver) == "''"
+    assert python(CHECK.format(mode=sandbox), driver) == "''"
 
 
 @needs_driver
@@ -144,12 +143,12 @@ def test_what_another_process_writes_arrives_also_from_a_sandbox(driver: Path, s
     ],
 )
 def test_why_nothing_can_be_shared(driver: Path, mode: str, words: str) -> None:
-    assert words in python(FAULT.format(mode="off"), driver, mode)
+    assert words in python(CHECK.format(mode="off"), driver, mode)
 
 
 @needs_driver
 def test_no_room_is_no_refusal(driver: Path) -> None:
-    assert python(FAULT.format(mode="off"), driver, "full") == "''"
+    assert python(CHECK.format(mode="off"), driver, "full") == "''"
     code = """
 from pytest_autoresearch.core.device_memory import DeviceMemory, NoRoom
 try:
@@ -182,7 +181,7 @@ print(len(os.listdir("/proc/self/fd")) - files, maps)
 
 def test_without_a_driver_there_is_a_reason(tmp_path: Path) -> None:
     (tmp_path / "libcuda.so.1").write_text("no library")
-    assert "no driver that shares memory" in python(FAULT.format(mode="off"), tmp_path)
+    assert "no driver that shares memory" in python(CHECK.format(mode="off"), tmp_path)
 
 
 @pytest.mark.gpu
@@ -191,7 +190,7 @@ def test_on_a_gpu() -> None:
 
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    assert fault(None) == ""
+    assert check_sharing() == ""
     memory = DeviceMemory(4 << 20)
     numbers = memory.tensor(1 << 20)
     numbers.copy_(torch.arange(1 << 20))

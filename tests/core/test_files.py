@@ -1,4 +1,4 @@
-"""Folders that a program has filled: removed and copied, whatever is in them."""
+"""Folders that a program has filled are removed, whatever is in them."""
 
 import os
 import stat
@@ -6,11 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from tiny_project import write
 
-from pytest_autoresearch.core import files
-from pytest_autoresearch.core.files import copy_tree, remove_tree
+from pytest_autoresearch.core.files import remove_tree
 
 
 def bury(folder: Path, depth: int) -> None:
@@ -72,32 +70,3 @@ def test_what_a_kill_has_left_goes_with_the_next(tmp_path: Path) -> None:
     write(tmp_path / "gone/file", "x")
     remove_tree(tmp_path / "gone")
     assert not list(tmp_path.iterdir())
-
-
-def test_links_and_pipes_are_not_copied(tmp_path: Path) -> None:
-    secret = write(tmp_path / "secret/heldout.bin", "text")
-    made = write(tmp_path / "made/ab/code.py", "x = 1").parents[1]
-    (made / "link").symlink_to(secret)
-    (made / "folder").symlink_to(secret.parent)
-    os.mkfifo(made / "pipe")
-    copy_tree(made, tmp_path / "new/copy")
-    found = {str(path.relative_to(tmp_path / "new/copy")) for path in (tmp_path / "new/copy").rglob("*")}
-    assert found == {"ab", "ab/code.py"}
-
-
-@pytest.mark.parametrize(("limit", "most"), [("MOST_BYTES", 20_000), ("MOST_NAMES", 8), ("MOST_DEPTH", 2)])
-def test_too_much_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int) -> None:
-    for number in range(5):
-        write(tmp_path / f"made/a/b/c/{number}", "x" * 10)
-    write(tmp_path / "made/large", "x" * 5000)
-    copy_tree(tmp_path / "made", tmp_path / "all")
-    monkeypatch.setattr(files, limit, most)
-    with pytest.raises(OSError, match="too large to be copied"):
-        copy_tree(tmp_path / "made", tmp_path / "copy")
-
-
-def test_a_sparse_file_counts_as_large_as_it_says(tmp_path: Path) -> None:
-    with write(tmp_path / "made/sparse", "").open("wb") as file:
-        file.truncate(1 << 40)
-    with pytest.raises(OSError, match="too large"):
-        copy_tree(tmp_path / "made", tmp_path / "copy")

@@ -15,8 +15,10 @@ import pytest
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.data import cache as cache_module
+from pytest_autoresearch.data.cache import cache_folder
 from pytest_autoresearch.data.packing import pack
-from pytest_autoresearch.data.prepare import Prepared, cache_folder, data_key, prepare
+from pytest_autoresearch.data.prepare import data_key, prepare
+from pytest_autoresearch.data.prepared import Prepared
 from pytest_autoresearch.data.sources import open_corpus
 from pytest_autoresearch.data.tokenizer import Tokenizer, tokenise, train_tokenizer, training_texts
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask
 
 from pytest_autoresearch.candidate.run import Run
+from pytest_autoresearch.core import protocol
 from pytest_autoresearch.core.budget import Budget, Meter
 from pytest_autoresearch.core.track import read_track
 from pytest_autoresearch.programs.experiment import read_experiment
@@ -61,9 +62,9 @@ def train(
     """What its `train` returns, and the losses that it logged."""
     losses = []
 
-    def send(message: dict[str, Any]) -> None:
-        if message["event"] == "log":
-            losses.append(float(message["loss"]))
+    def send(message: protocol.Message) -> None:
+        if isinstance(message, protocol.Logged):
+            losses.append(message.loss)
 
     run = Run(
         device=device,

@@ -40,7 +40,7 @@ BROKEN = {
     "huge_message": (program("raise ValueError('x' * 3_000_000)"), "CRASHED", "ValueError: xxx"),
     "half_a_pair": (program("raise ValueError(chr(0xd800))"), "CRASHED", "ValueError: \ufffd"),
     "no_such_count": (
-        program("""os.write(int(sys.argv[1]), b'{"event":"step","tokens":Infinity,"flop":0}' + bytes([10]))"""),
+        program("""os.write(int(sys.argv[1]), b'{"event":"stepped","tokens":Infinity,"flop":0}' + bytes([10]))"""),
         "DISQUALIFIED",
         "sent an unreadable message",
     ),
@@ -49,7 +49,11 @@ BROKEN = {
         "CRASHED",
         "`train` returned None",
     ),
-    "forged": (program("os.write(int(sys.argv[1]), b'nonsense\\n')"), "DISQUALIFIED", "wrote to the referee's socket"),
+    "forged": (
+        program("os.write(int(sys.argv[1]), b'nonsense\\n')"),
+        "DISQUALIFIED",
+        "sent an unreadable message: nonsense",
+    ),
     "looks_ahead": (
         program(result="lambda t: torch.nn.functional.one_hot(t.roll(-1, 1), run.vocab_size) * 9.0"),
         "DISQUALIFIED",
@@ -80,17 +84,6 @@ def test_each_broken_experiment_is_one_line_and_the_session_goes_on(project: Tin
     assert statuses.pop("zz_good") == "pass"
     assert statuses.pop("baseline") == "keep"
     assert set(statuses.values()) == {"crash"}
-
-
-def test_an_endless_loop_is_timed_out_by_pytest_timeout(project: TinyProject, outcomes: Outcomes) -> None:
-    project.run("--ar-seeds", "1")
-    project.track('limit = "60 s"', 'limit = "8 s"')
-    write(project.path / "experiments/endless.py", program("while True: pass"))
-    write(project.path / "experiments/serves_never.py", program(result="lambda t: time.sleep(99)"))
-    result = project.pytester.runpytest_subprocess("experiments", "--ar-seeds", "1", "-v")  # where threads are few
-    assert "TIMED OUT still training (0% of the budget) after 8 s" in outcomes(result)["endless"]
-    assert "TIMED OUT still scoring after 8 s" in outcomes(result)["serves_never"]
-    assert processes_of(project.path) == []
 
 
 def test_children_end_with_their_run(project: TinyProject) -> None:

@@ -1,93 +1,49 @@
-"""The model as it is served: what answers may take, and scores by the candidate's own process."""
+"""The model as it is served: what answers may take, and where the logits come through."""
 
-import json
-import os
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tiny_project import BASELINE, TinyProject
+import torch
+from tiny_project import TinyProject
 
-from pytest_autoresearch.core.device_memory import Route
-from pytest_autoresearch.core.track import read_track
-from pytest_autoresearch.data.prepare import prepare
-from pytest_autoresearch.judging.verdict import Outcome
-from pytest_autoresearch.referee import local as referee
-from pytest_autoresearch.referee.failures import Failed, remedy
+from pytest_autoresearch.core.device_memory import NoRoom, Refused
+from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.exchange import Exchange
+from pytest_autoresearch.core.records import Outcome
+from pytest_autoresearch.referee import local, model_client
+from pytest_autoresearch.referee.executor import JobSpec, RunResult
+from pytest_autoresearch.referee.failures import Failed, oom_hint
+from pytest_autoresearch.referee.local import LocalExecutor
 from pytest_autoresearch.referee.model_client import Served
 
-
-@pytest.fixture
-def job(project: TinyProject) -> referee.Job:
-    track = read_track(project.path / "baseline/cpu")
-    settings = {name: getattr(track, name) for name in ("vocab_size", "sequence_length", "eval_tokens")}
-    data = prepare(track.corpus, root=project.path, **settings)
-    return referee.Job(track, data, BASELINE, 0, project.path / "run")
+Execute = Callable[..., RunResult]
 
 
-def run(job: referee.Job) -> referee.Result:
-    return referee.run(job, lambda seconds: nullcontext())
-
-
-# -- in-process --
-
-
-def test_scored_by_its_own_process_a_program_gets_the_same_score(job: referee.Job) -> None:
-    apart = run(job)
-    by_itself = run(replace(job, route=Route.IN_PROCESS))
-    assert apart.val_bpb is not None
-    assert by_itself.val_bpb == pytest.approx(apart.val_bpb, rel=1e-6)
-    assert (apart.isolation, by_itself.isolation) == ("process", "in-process")
-    assert json.loads((job.folder / "result.json").read_text())["isolation"] == "in-process"
-
-
-@pytest.mark.parametrize(
-    ("serve", "outcome", "reason"),
-    [
-        ("lambda t: model(t) + F.one_hot(t.roll(-1, 1), 300)", Outcome.DISQUALIFIED, "tokens that come later"),
-        ("lambda t: model(t) * float('nan')", Outcome.DIVERGED, "logits hold NaN"),
-        ("lambda t: model(t)[:, 1:]", Outcome.CRASHED, "ValueError: logits are"),
-        ("lambda t: __import__('os')._exit(3)", Outcome.CRASHED, "exit code 3"),
-    ],
-)
-def test_what_goes_wrong_there_is_said(job: referee.Job, serve: str, outcome: Outcome, reason: str) -> None:
-    source = BASELINE.replace("    return model\n", f"    return {serve}\n")
-    result = run(replace(job, source=source, route=Route.IN_PROCESS))
-    assert result.failure == outcome
-    assert reason in result.reason
-
-
-@pytest.mark.parametrize("score", ["-1.0", "float('nan')", "'0.5'", "0", "True"])
-def test_a_score_that_is_none_is_not_taken(job: referee.Job, score: str) -> None:
-    lies = f"""
-    say = run._send
-    say({{"event": "trained", "flop": 0, "memory": 0}})
-    say({{"event": "scored", "val_bpb": {score}, "memory": 0}})
-    return model
-"""
-    source = BASELINE.replace("    return model\n", lies)
-    result = run(replace(job, source=source, route=Route.IN_PROCESS))
-    assert result.val_bpb is None
-    assert result.failure == Outcome.DISQUALIFIED
-
-
-def test_the_header_and_the_ledger_say_so(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a device whose memory cannot be shared; this machine has no such device, but what follows is the same."""
-    session = import_module("pytest_autoresearch.judging.session")  # pytester loads modules anew
-    monkeypatch.setattr(session.Session, "route", (Route.IN_PROCESS, "the driver shares no memory"))
+def test_the_ledger_names_what_is_between(project: TinyProject) -> None:
     project.experiment("faster", "LEARNING_RATE = 2e-3")
-    result = project.run("--ar-seeds", "1")
-    result.stdout.fnmatch_lines(["autoresearch: isolation: in-process:*: the driver shares no memory"])
-    assert [row["isolation"] for row in project.rows] == ["in-process"] * len(project.rows)
-
-
-def test_otherwise_the_ledger_names_what_is_between(project: TinyProject) -> None:
-    project.experiment("faster", "LEARNING_RATE = 2e-3")
-    assert "isolation" not in project.run("--ar-sandbox", "off", "--ar-seeds", "1").stdout.str()
+    project.run("--ar-sandbox", "off", "--ar-seeds", "1")
     assert {row["isolation"] for row in project.rows} == {"process"}
+
+
+# -- the exchange --
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_logits_lie_in_their_own_type_where_that_is_no_larger(dtype: torch.dtype) -> None:
+    shape = 2, 3, 5
+    tokens, logits = Exchange.sizes(*shape)
+    memory: Any = bytearray(tokens + logits)
+    here, there = Exchange(memory, None, *shape), Exchange(memory, None, *shape)
+    here.tokens.copy_(torch.arange(6).view(2, 3))
+    assert there.tokens.tolist() == [[0, 1, 2], [3, 4, 5]]
+    answer = torch.randn(shape).to(dtype)
+    name = there.answer(answer)
+    assert name == str(dtype if dtype.itemsize <= 4 else torch.float32).removeprefix("torch.")
+    assert torch.equal(here.logits(name), answer.to(here.logits(name).dtype))
+    assert here.tokens.tolist() == [[0, 1, 2], [3, 4, 5]]  # nothing has run over
 
 
 # -- what answers may take --
@@ -134,7 +90,7 @@ def test_the_first_answer_may_compile_for_what_is_left_of_the_startup() -> None:
     ],
 )
 def test_what_to_lower_is_named(source: str, words: str) -> None:
-    assert remedy(source) == words
+    assert oom_hint(source) == words
 
 
 def test_out_of_memory_names_the_constant(project: TinyProject) -> None:
@@ -143,18 +99,32 @@ def test_out_of_memory_names_the_constant(project: TinyProject) -> None:
     result.stdout.fnmatch_lines(["*OUT OF MEMORY*lower BATCH_SIZE or the model*"])
 
 
-def test_a_scoring_batch_that_has_no_room_names_the_track(job: referee.Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(size: int) -> None:
-        raise import_module("pytest_autoresearch.referee.model_client").NoRoom
-
-    monkeypatch.setattr(import_module("pytest_autoresearch.referee.model_client"), "DeviceMemory", full)
-    monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda: None)
-    result = run(replace(job, route=Route.DEVICE))
+def test_a_scoring_batch_that_has_no_room_names_the_track(
+    spec: JobSpec, execute: Execute, shared: pytest.MonkeyPatch
+) -> None:
+    shared.setattr(model_client, "DeviceMemory", raises(NoRoom()))
+    result = execute()
     assert result.failure == Outcome.OUT_OF_MEMORY
-    assert f"lower evaluation.batch_size (16) in {job.track.folder / 'track.toml'}" in result.reason
+    assert f"lower evaluation.batch_size (16) in {spec.track.folder / 'track.toml'}" in result.reason
 
 
-def test_evidence_is_left_where_it_was(job: referee.Job) -> None:
-    run(job)
-    assert {path.name for path in job.folder.iterdir()} == {"program.py", "log.txt", "result.json"}
-    assert os.path.getsize(job.folder / "result.json") < 10_000
+def test_memory_that_cannot_be_shared_after_all_is_nobodys_fault(execute: Execute, shared: pytest.MonkeyPatch) -> None:
+    shared.setattr(model_client, "DeviceMemory", raises(Refused("cuMemCreate says error 801")))
+    with pytest.raises(UsageError, match="the device's memory cannot be shared: cuMemCreate says error 801"):
+        execute()
+
+
+def raises(error: Exception) -> Callable[[int], None]:
+    def memory(size: int) -> None:
+        raise error
+
+    return memory
+
+
+@pytest.fixture
+def shared(executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """As if there were a GPU whose memory can be shared."""
+    monkeypatch.setattr(local, "check_sharing", lambda wrap: "")
+    found = replace(executor._look_around("off", "cpu"), shares_device=True)
+    executor._surroundings["off", "cpu"] = found
+    return monkeypatch

@@ -9,7 +9,7 @@ import tiktoken
 import torch
 from torch import Tensor
 
-from pytest_autoresearch.referee import scoring
+from pytest_autoresearch.referee import losses, probes, scoring
 
 TEXT = "für 你好 naïve\n" * 40 + "def f(x):\n\treturn x\r\n" * 40
 VOCAB, LENGTH = 260, 32
@@ -83,7 +83,7 @@ def test_looking_ahead_is_seen(rows: np.ndarray, token_bytes: np.ndarray) -> Non
         logits[:, :-1].scatter_(2, tokens[:, 1:, None], 9.0)
         return logits
 
-    with pytest.raises(scoring.RuleBroken, match="later"):
+    with pytest.raises(probes.RuleBroken, match="later"):
         scoring.score(peeking, rows, token_bytes, 8)
 
 
@@ -91,7 +91,7 @@ def test_statistics_over_the_whole_sequence_are_seen(rows: np.ndarray, token_byt
     def global_mean(tokens: Tensor) -> Tensor:
         return bigram(tokens) + bigram(tokens).mean(dim=1, keepdim=True)
 
-    with pytest.raises(scoring.RuleBroken, match="later"):
+    with pytest.raises(probes.RuleBroken, match="later"):
         scoring.score(global_mean, rows, token_bytes, 8)
 
 
@@ -102,7 +102,7 @@ def test_learning_from_what_is_scored_is_seen(rows: np.ndarray, token_bytes: np.
         counts.index_add_(0, tokens.flatten(), torch.ones(tokens.numel()))
         return counts.log1p().expand(*tokens.shape, VOCAB)
 
-    with pytest.raises(scoring.RuleBroken):
+    with pytest.raises(probes.RuleBroken):
         scoring.score(adapting, rows, token_bytes, 8)
 
 
@@ -113,7 +113,7 @@ def test_a_single_bad_logit_is_no_wildcard(rows: np.ndarray, token_bytes: np.nda
         logits[-1, -1, 0] = value
         return logits
 
-    with pytest.raises(scoring.NotFinite):
+    with pytest.raises(losses.NotFinite):
         scoring.score(bad, rows, token_bytes, 8)
 
 
@@ -130,7 +130,7 @@ def test_minus_infinity_is_a_mask_unless_it_hits_a_target(rows: np.ndarray, toke
         logits[..., int(rows[0, 1])] = -math.inf
         return logits
 
-    with pytest.raises(scoring.NotFinite, match="infinite"):
+    with pytest.raises(losses.NotFinite, match="infinite"):
         scoring.score(blind, rows, token_bytes, 8)
 
 
@@ -149,7 +149,7 @@ def test_every_request_is_a_whole_batch(rows: np.ndarray, token_bytes: np.ndarra
 
 
 def test_looking_ahead_is_seen_where_answers_are_remembered_by_prefix(token_bytes: np.ndarray) -> None:
-    """Then second looks agree, but a bait in a row that was never asked for gives it away."""
+    """Then second looks agree, but a decoy in a row that was never asked for gives it away."""
     long_rows = np.random.default_rng(3).integers(0, 256, (200, 33)).astype(np.uint16)
     known: dict[tuple[int, ...], Tensor] = {}
 
@@ -161,7 +161,7 @@ def test_looking_ahead_is_seen_where_answers_are_remembered_by_prefix(token_byte
                 answer[position] = known.setdefault(tuple(row[: position + 1]), answer[position].clone())
         return logits
 
-    with pytest.raises(scoring.RuleBroken, match="later"):
+    with pytest.raises(probes.RuleBroken, match="later"):
         scoring.score(peeking, long_rows, token_bytes, 8)
 
 

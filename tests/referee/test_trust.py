@@ -15,7 +15,7 @@ from tiny_project import TinyProject, program, write
 
 from pytest_autoresearch.candidate.flop import counting
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.data.prepare import Prepared
+from pytest_autoresearch.data.prepared import Prepared
 from pytest_autoresearch.programs.compare import code_lines
 from pytest_autoresearch.programs.seeds import find_fixed_seed
 from pytest_autoresearch.referee.sandbox import Sandbox, find_sandbox
@@ -38,12 +38,12 @@ def make_model(vocab_size):
             print(path, sorted(os.listdir(path)) if os.path.isdir(path) else open(path).read(9)[:9])
         except OSError as error:
             print(path, error.strerror)
-    for path in ("/usr/x", "../x", "../program.py", "x"):
+    for path in ("/usr/x", __file__, f"{PROJECT}/x", f"{PROJECT}/results/x", "x", "/tmp/x"):
         try:
             open(path, "a").close()
             print("wrote", path)
         except OSError:
-            print("cannot write", path)
+            print("cannot write", os.path.relpath(path, PROJECT) if PROJECT in path else path)
     try:
         socket.create_connection(("127.0.0.1", PORT), timeout=5)
         print("connected")
@@ -59,7 +59,8 @@ def test_a_candidate_sees_python_and_its_own_folder(project: TinyProject, cache:
     home = Path.home()
     write(project.path / "secret.txt", "secret")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        names = f"PATHS = {[str(p) for p in (project.path, project.path / 'secret.txt', cache, home / '.cache')]}\n"
+        paths = [str(path) for path in (project.path, project.path / "secret.txt", cache, home / ".cache")]
+        names = f"PROJECT = {str(project.path)!r}\nPATHS = {paths}\n"
         project.experiment("looks", f"{names}PORT = {server.getsockname()[1]}\n{LOOKS_AROUND}")
         result = project.run("--ar-seeds", "1")
     assert "1 seed, sandbox bubblewrap" in result.stdout.str()
@@ -71,9 +72,12 @@ def test_a_candidate_sees_python_and_its_own_folder(project: TinyProject, cache:
     assert f"{project.path}/secret.txt No such file" in log
     assert f"{cache} []" in log
     assert f"{home}/.cache No such file" in log
-    assert "cannot write /usr/x\ncannot write ../x\ncannot write ../program.py\nwrote x\nno network" in log
+    own = next(project.path.glob("results/cpu/looks-*/seed-0"))
+    program = own.relative_to(project.path) / "program.py"
+    unwritable = f"cannot write /usr/x\ncannot write {program}\ncannot write x\ncannot write results/x\n"
+    assert f"{unwritable}wrote x\nwrote /tmp/x\nno network" in log
     assert "processes 3" in log  # bubblewrap's, the watcher, and the program
-    assert [p.name for p in project.path.glob("results/cpu/looks-*/seed-0/files/*")] == ["x"]
+    assert {p.name for p in own.iterdir()} == {"program.py", "log.txt", "result.json"}
 
 
 def test_without_bubblewrap_the_header_says_so(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,14 +126,11 @@ def test_secrets_stay_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_sandbox
-def test_the_system_cannot_be_changed_and_its_secrets_not_read(tmp_path: Path) -> None:
-    (tmp_path / "files").mkdir()
+def test_the_system_cannot_be_changed_and_its_secrets_not_read() -> None:
     sandbox, _ = find_sandbox("bwrap", [])
     assert sandbox is not None
     script = "for f in /etc/shadow /proc/sys/vm/overcommit_memory; do cat $f; [ -e $f ] && cat $f >> $f; done"
-    done = subprocess.run(
-        sandbox.wrap(["sh", "-c", script], tmp_path, tmp_path / "files"), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(sandbox.wrap(["sh", "-c", script]), capture_output=True, text=True, check=False)
     assert "root:" not in done.stdout
     assert "Read-only file system" in done.stderr
 

@@ -1,4 +1,4 @@
-"""Batches on their way to the device: while one trains, the next ones are gathered and copied."""
+"""Loading batches: while one is trained on, a thread gathers the next ones and copies them to the device."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 AHEAD = 2
-"""Batches that are gathered before they are asked for. A fixed number, so that the draws behind them are the same
-however fast the device is."""
+"""Batches that are gathered in advance. The number is fixed, so that the random draws do not depend on the device's
+speed."""
 
 
 def feed(rows: np.ndarray, picks: Iterable[np.ndarray], device: torch.device) -> Iterator[Tensor]:
-    """Yield the rows (N, L) uint16 that each of `picks`, (B,) row numbers, names: (B, L) int64 on `device`.
+    """For each of `picks`, (B,) row numbers, yield those of the rows (N, L) uint16: a batch (B, L) int64 on `device`.
 
     A thread gathers them from the memory-mapped rows. On a CUDA device they go through pinned memory and are copied on
-    a stream of their own, as they are, two bytes a token, so that neither the host nor the device waits for them.
+    a separate stream, two bytes per token, so that neither the host nor the device waits for them.
     """
     copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def load(pick: np.ndarray) -> tuple[Tensor, torch.Event | None]:
-        found = torch.from_numpy(rows[pick].view(np.int16))  # torch knows next to no operation on uint16
+        found = torch.from_numpy(rows[pick].view(np.int16))  # torch has few operations for uint16
         if copies is None:
             return _tokens(found.to(device)), None
         with torch.cuda.stream(copies):
@@ -34,7 +34,7 @@ def feed(rows: np.ndarray, picks: Iterable[np.ndarray], device: torch.device) ->
         if copied is not None:
             current = torch.cuda.current_stream(device)
             current.wait_event(copied)  # the stream waits, the host does not
-            batch.record_stream(current)  # its memory is not used again before the step has read it
+            batch.record_stream(current)  # its memory is not reused before the step has read it
         return batch
 
     loader = ThreadPoolExecutor(1, thread_name_prefix="batches")
@@ -51,5 +51,5 @@ def feed(rows: np.ndarray, picks: Iterable[np.ndarray], device: torch.device) ->
 
 
 def _tokens(raw: Tensor) -> Tensor:
-    """The 16 bits of each token as int64, none of them a sign."""
+    """The 16 bits of each token, read without a sign, as int64."""
     return raw.to(torch.int64) & 0xFFFF

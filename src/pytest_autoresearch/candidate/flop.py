@@ -1,4 +1,4 @@
-"""Counting the flop of a program while it runs: torch's own formulas, looked up with little delay."""
+"""Counting the flop of a program while it runs, with torch's own formulas and little overhead."""
 
 import _thread
 import sys
@@ -47,10 +47,10 @@ FORMULAS: dict[Any, Callable[..., int]] = {
 
 
 class FlopCounter(TorchDispatchMode):
-    """Sums the flop of every matmul, convolution and attention that runs in its `with` block, backward passes too.
+    """Sums the flop of every matmul, convolution and attention in its `with` block, backward passes included.
 
-    The same count as torch's `FlopCounterMode`, which also keeps a table by module and tries to decompose every
-    operation every time: too slow to have in every step of a small model.
+    The count equals that of torch's `FlopCounterMode`, which also keeps a table by module and tries to decompose every
+    operation every time. For the steps of a small model that is too slow.
     """
 
     supports_higher_order_operators = True
@@ -76,20 +76,20 @@ class FlopCounter(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch wraps the method above, and the first step waits a second for torch._dynamo
+        return False  # otherwise torch wraps the method above, and the first step imports torch._dynamo for a second
 
     @staticmethod
     def _kind(func: Any) -> Callable[..., int] | bool:
-        """The operation's formula; else whether it is made of others, as `linear` is in inference mode."""
+        """The operation's formula; without one, whether it is made of others, as `linear` is in inference mode."""
         formula = FORMULAS.get(getattr(func, "_overloadpacket", func))
         return formula or (isinstance(func, torch._ops.OpOverload) and func._can_decompose())
 
 
 @contextmanager
 def counting() -> Iterator[Callable[[], int]]:
-    """Count the flop of a block and of every thread that starts in it; yields what says how many so far.
+    """Count the flop of a block and of every thread that starts in it; yields a function that returns the total so far.
 
-    A mode of torch's is in force in one thread only, so each new thread enters one of its own before it runs.
+    A dispatch mode of torch works in one thread only, so each new thread enters a counter of its own before it runs.
     """
     counters = [FlopCounter()]
 
@@ -112,6 +112,6 @@ def counting() -> Iterator[Callable[[], int]]:
         return start_counted
 
     threading.setprofile(first_event)
-    _thread.start_new_thread = counted(_thread.start_new_thread)  # `threading` has kept the original for itself
+    _thread.start_new_thread = counted(_thread.start_new_thread)  # `threading` holds its own reference to the original
     with counters[0]:
         yield lambda: sum(counter.flop for counter in counters)

@@ -1,26 +1,26 @@
-"""`Run`: all that a program's `train` receives. The candidate's side of a run; imports nothing of the referee's."""
+"""`Run`: all that a program's `train` receives."""
 
 import hashlib
 import math
 import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pytest_autoresearch.candidate.batches import feed
+from pytest_autoresearch.core import protocol
 from pytest_autoresearch.core.budget import Meter
 
 
 class Diverged(BaseException):
-    """The loss is NaN or infinite. Not an Exception, so that no program keeps a lost run going by accident."""
+    """The loss is NaN or infinite. It is no Exception, so that a broad `except` in a program does not catch it."""
 
 
-def luck() -> list[str]:
-    """Digests of the states that random numbers are drawn from: torch's, NumPy's and Python's."""
+def rng_digest() -> list[str]:
+    """Digests of the states of torch's, NumPy's and Python's random number generators."""
     states = (
         torch.get_rng_state().numpy().tobytes(),
         repr(np.random.get_state()).encode(),
@@ -30,7 +30,7 @@ def luck() -> list[str]:
 
 
 def finish_queue(device: torch.device) -> None:
-    """Wait until the device has done what it was given; a CPU has no queue."""
+    """Wait until the device has done all work in its queue; a CPU has no queue."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
@@ -38,8 +38,7 @@ def finish_queue(device: torch.device) -> None:
 class Run:
     """One training of one program with one seed.
 
-    The order of the data and every random number follow from `seed`, which the referee sets equally for the baseline
-    and its candidates.
+    The order of the data and every random number follow from `seed`: the baseline and an experiment see the same ones.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class Run:
         open_rows: Callable[[], np.ndarray],
         meter: Meter,
         count_flop: Callable[[], int],
-        send: Callable[[dict[str, Any]], None],
+        send: Callable[[protocol.Message], None],
     ) -> None:
         self._device = torch.device(device)
         self._seed = seed
@@ -63,34 +62,37 @@ class Run:
         self._meter = meter
         self._count_flop = count_flop
         self._send = send
+        self._saved = protocol.SaveQuota()
+        self._closed = False
         self._random = np.random.default_rng(seed)
         self._progress = 0.0
 
     @property
     def device(self) -> torch.device:
-        """Where the model and the batches live."""
+        """The device of the batches, where the model belongs, too."""
         return self._device
 
     @property
     def seed(self) -> int:
-        """Seeds torch, NumPy and `random` before the program is imported; set by the referee."""
+        """The seed of this run. torch, NumPy and `random` have been seeded with it before the program was imported."""
         return self._seed
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens; logits are (B, T, vocab_size)."""
+        """Number of tokens in the vocabulary; logits are (B, T, vocab_size)."""
         return self._vocab_size
 
     @property
     def sequence_length(self) -> int:
-        """T of the track: the length that the model is scored at."""
+        """The length T of the sequences on which the model is scored."""
         return self._sequence_length
 
     @property
     def progress(self) -> float:
-        """Spent share of the budget as of the current batch: 0 at the first, towards 1 at the last.
+        """Share of the budget spent before the current batch: 0 at the first batch, close to 1 at the last.
 
-        It never falls, but for the first ten batches on a GPU, as long as nobody can tell training from compilation.
+        It never falls, except during the first ten batches on a GPU, where part of their time turns out to have been
+        compilation, which is free.
         """
         if self._meter.warms_up:
             return self._meter.progress
@@ -105,8 +107,9 @@ class Run:
     def batches(self, batch_size: int, sequence_length: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (tokens, targets), each (batch_size, sequence_length) int64 on `device`, until the budget is spent.
 
-        Rows of the track's length begin with a document; any other length is cut from the stream of rows in order.
-        Every epoch is a new permutation. A program may call this more than once: the budget goes on.
+        `targets` are `tokens` shifted by one. At the track's own sequence length each row is a packed row; for any
+        other length the rows are joined in order and cut anew. Each epoch is a new permutation. A second call goes on
+        with the same budget. ValueError where an argument is not a whole number in range.
         """
         length = self._sequence_length if sequence_length is None else sequence_length
         windows = self._windows(length, self._begin())
@@ -118,37 +121,54 @@ class Run:
             batch = next(coming)
             try:
                 yield batch[:, :-1], batch[:, 1:]
-            finally:  # a loop that is left early has had its last batch, too
-                if self._meter.warms_up:  # later only the sum counts, and nobody waits for the device
+            finally:  # also where a loop is left early: its last batch counts
+                if self._meter.warms_up:  # the time of each of these steps counts; later only their sum does
                     finish_queue(self._device)
                 flop = self._count_flop()
                 self._meter.step(batch_size * length, flop, time.monotonic())
-                self._send({"event": "step", "tokens": batch_size * length, "flop": flop})
+                self._send(protocol.Stepped(batch_size * length, flop))
 
     def log(self, loss: Tensor | float, **scalars: Tensor | float) -> None:
         """Report the loss (nats per token) of the current step, and any other figures by name.
 
-        NaN or an infinite loss ends the run as `diverged`.
+        A loss that is NaN or infinite ends the run as `diverged`.
         """
         value = float(loss.detach() if isinstance(loss, Tensor) else loss)
-        self._send({"event": "log", "loss": repr(value), "scalars": {k: repr(float(v)) for k, v in scalars.items()}})
+        self._send(protocol.Logged(value, {name: float(scalar) for name, scalar in scalars.items()}))
         if not math.isfinite(value):
             raise Diverged(f"loss is {value}")
 
+    def save(self, name: str, data: bytes) -> None:
+        """Keep `data` as the file `saved/<name>` beside the run's log.
+
+        A run may save 64 files and 16 MB in all. A name has at most 100 letters, digits, `_`, `-` and `.`, and begins
+        with no dot; a second file of the same name replaces the first. ValueError where the name or the size is not
+        allowed, or `train` has returned.
+        """
+        if self._closed:
+            raise ValueError(f"cannot save {name!r}: `train` has returned")
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"cannot save {name!r}: the data must be bytes, not {type(data).__name__}")
+        data = bytes(data)
+        self._saved.charge(name, len(data))
+        for start in range(0, max(1, len(data)), protocol.SAVED_CHUNK):
+            self._send(protocol.Saved(name, data[start : start + protocol.SAVED_CHUNK], first=not start))
+
     def _begin(self) -> np.ndarray:
-        """The training rows, (N, T + 1). They come when the clock starts: before it there is nothing to train on."""
+        """The training rows, (N, T + 1). The referee sends them when the clock starts, so that nobody trains before."""
         if self._rows is None:
             self._meter.start(time.monotonic())
-            self._send({"event": "start", "luck": luck()})
+            self._send(protocol.Started(rng_digest()))
             self._rows = self._open_rows()
         return self._rows
 
     def _close(self) -> None:
-        """`train` has returned: a loop that somebody still holds, or a late `log`, has nothing more to say."""
+        """`train` has returned. A loop that the program still holds, or a late `log`, sends nothing any more."""
+        self._closed = True
         self._send = lambda message: None
 
     def _windows(self, length: int, rows: np.ndarray) -> np.ndarray:
-        """Every stretch of length + 1 tokens that a batch may hold: (N, length + 1), a view of the rows."""
+        """All sequences that a batch may hold: (N, length + 1), a view of the rows. ValueError if there are none."""
         if length == self._sequence_length:
             return rows
         stream = rows.reshape(-1)
@@ -157,7 +177,7 @@ class Run:
         return np.lib.stride_tricks.sliding_window_view(stream, length + 1)[::length]
 
     def _shuffled(self, rows: int, batch_size: int) -> Iterator[np.ndarray]:
-        """Row numbers of each batch: (batch_size,). A batch that an epoch cannot fill goes on in the next one."""
+        """Row numbers of each batch: (batch_size,). Where an epoch ends within a batch, the next epoch fills it."""
         left = np.empty(0, dtype=np.int64)
         while True:
             while len(left) < batch_size:

@@ -1,53 +1,36 @@
 """Memory on a GPU that two processes share: one allocates it, the other opens it by a file descriptor.
 
-CUDA's driver calls it virtual memory management (CUDA driver API, "Virtual Memory Management": cuMemCreate and
-cuMemExportToShareableHandle). Unlike the older handles of cuIpcGetMemHandle, which torch.multiprocessing uses, a
-descriptor goes through a socket into a sandbox with processes and a network of its own, and it names one allocation,
-not the part of the allocator's pool in which other tensors lie, too. Needs no torch but for `tensor`.
+This is CUDA's virtual memory management (CUDA driver API, "Virtual Memory Management": cuMemCreate and
+cuMemExportToShareableHandle). torch.multiprocessing uses the older handles of cuIpcGetMemHandle. Unlike those, a
+descriptor can be sent through a socket into a sandbox that has processes and a network of its own, and it names one
+allocation, never a part of torch's pool in which other tensors lie as well. Only `tensor` needs torch.
 """
 
 import ctypes
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from ctypes import c_int, c_size_t, c_ubyte, c_uint64, c_ushort, c_void_p
-from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # a candidate has no use for the first
+if TYPE_CHECKING:  # a candidate on a CPU has no use for torch here
     from torch import Tensor
-
-    from pytest_autoresearch.referee.sandbox import Sandbox
-
-
-class Route(StrEnum):
-    """How logits come to the referee: through memory that both processes see, or not at all.
-
-    IN_PROCESS: nothing can be shared on this device; the candidate's process computes the loss, with our code.
-    NOWHERE: they are not wanted.
-    """
-
-    HOST = "host"
-    DEVICE = "device"
-    IN_PROCESS = "in-process"
-    NOWHERE = "nowhere"
-
 
 PINNED = DEVICE = POSIX_FILE = 1  # CU_MEM_ALLOCATION_TYPE_…, CU_MEM_LOCATION_TYPE_…, CU_MEM_HANDLE_TYPE_…
 READ_WRITE = 3  # CU_MEM_ACCESS_FLAGS_PROT_READWRITE
 HANDLE_TYPE_POSIX_FILE_SUPPORTED = 103  # CU_DEVICE_ATTRIBUTE_…
 OUT_OF_MEMORY = 2  # CUDA_ERROR_…
-TRIED = 1 << 20  # bytes that `fault` shares
+TRIED = 1 << 20  # bytes that `check_sharing` shares
 
 
 class Refused(Exception):
-    """The driver does not share memory, and why."""
+    """The driver does not share memory; the message says why."""
 
 
 class NoRoom(Exception):
-    """The device has not so much memory left."""
+    """The device does not have that much memory left."""
 
 
 class _Location(ctypes.Structure):
@@ -73,7 +56,7 @@ class _Access(ctypes.Structure):
 
 
 class Driver:
-    """libcuda, with a context of device 0; Refused where there is none."""
+    """libcuda, with the context of device 0. Refused where there is no driver or no device."""
 
     _SIGNATURES = {  # noqa: RUF012
         "cuInit": (ctypes.c_uint,),
@@ -112,16 +95,16 @@ class Driver:
         self("cuCtxSetCurrent", context)
 
     def __call__(self, name: str, *arguments: Any) -> None:
-        """Call a function of the driver's. NoRoom, or Refused with its error number."""
+        """Call a function of the driver. NoRoom, or Refused with the error number."""
         if error := getattr(self._library, name)(*arguments):
             raise NoRoom() if error == OUT_OF_MEMORY else Refused(f"{name} says error {error}")
 
 
 class DeviceMemory:
-    """`size` bytes of the GPU's memory, a little more than asked for, shared by all who open `file`."""
+    """Memory of the GPU that is shared by all who open `file`: `size` bytes, rounded up to the driver's unit."""
 
     def __init__(self, size: int, file: int | None = None) -> None:
-        """Allocate, or open what another process has allocated; `file` then goes with it. Refused, NoRoom."""
+        """Allocate, or open what another process has allocated: then `close` closes `file`, too. Refused, NoRoom."""
         with ExitStack() as undo:
             self._driver = call = Driver()
             undo.callback(call, "cuDevicePrimaryCtxRelease_v2", call.device)
@@ -153,22 +136,22 @@ class DeviceMemory:
             self._undo = undo.pop_all()
 
     def close(self) -> None:
-        """Give it back; what others have opened stays theirs."""
+        """Unmap and release; other processes keep their mapping."""
         self._undo.close()
 
     def fill(self, word: int, words: int) -> None:
-        """Put a 32-bit word in front, `words` times."""
+        """Set the first `words` 32-bit words to `word`."""
         self._driver("cuMemsetD32_v2", self._address, word, words)
-        self._driver("cuCtxSynchronize")  # the device need not have done it yet
+        self._driver("cuCtxSynchronize")  # the call above may return before the memory is set
 
     def read(self, size: int) -> bytes:
-        """The first bytes of it."""
+        """A copy of the first `size` bytes."""
         copy = ctypes.create_string_buffer(size)
         self._driver("cuMemcpyDtoH_v2", copy, self._address, size)
         return copy.raw
 
     def tensor(self, count: int) -> "Tensor":
-        """All of it as `count` float32 numbers, (count,), on the device; not a copy."""
+        """The memory as a tensor (count,) float32 on the device: a view, not a copy."""
         import torch
 
         self.__cuda_array_interface__ = {
@@ -180,17 +163,18 @@ class DeviceMemory:
         return torch.as_tensor(self, device="cuda")
 
 
-def fault(sandbox: "Sandbox | None") -> str:
-    """Why a candidate could not write into this process's memory on the GPU, or nothing: another process tries."""
+def check_sharing(wrap: Callable[[list[str]], list[str]] = list) -> str:
+    """Why another process could not write into this process's memory on the GPU; "" if it can, for one has tried.
+
+    `wrap` puts a command line into the sandbox that candidates run in.
+    """
     try:
         memory = DeviceMemory(TRIED)
     except Refused as refused:
         return str(refused)
     except NoRoom:
-        return ""  # of no matter here: a run will say what it lacks
-    command = [sys.executable, "-P", "-m", "pytest_autoresearch.core.device_memory", str(memory.file)]
-    if sandbox:
-        command = sandbox.wrap(command, Path(__file__).parents[1], Path("/tmp"))
+        return ""  # it says nothing about sharing, and a run will say what it lacks
+    command = wrap([sys.executable, "-P", "-m", "pytest_autoresearch.core.device_memory", str(memory.file)])
     try:
         tried = subprocess.run(
             command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, pass_fds=[memory.file]

@@ -1,7 +1,6 @@
-"""The memory through which a referee asks and a candidate answers."""
+"""The shared memory through which a referee asks and a candidate answers."""
 
 import math
-from dataclasses import dataclass
 from mmap import mmap
 
 import torch
@@ -9,32 +8,41 @@ from torch import Tensor
 
 from pytest_autoresearch.core.device_memory import DeviceMemory
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""The types in which logits may lie there, by the name that a message carries."""
 
-@dataclass(frozen=True)
+
 class Exchange:
-    """Where a referee puts tokens (B, T) int64 and its candidate the logits of them, (B, T, vocab) float32.
+    """Where a referee puts tokens (B, T) int64, and its candidate their logits (B, T, vocab).
 
-    Both sides map the same memory: the host's for the tokens, the host's or the device's for the logits.
+    Both sides map the same memory: the host's for the tokens, the host's or the device's for the logits. It has room
+    for logits in float32; those in half of that stay as they are and take half of the room.
     """
 
-    tokens: Tensor
-    logits: Tensor | None
+    def __init__(self, memory: mmap, device: DeviceMemory | None, *shape: int) -> None:
+        """Views of the host's `memory` and, if the logits lie there, of the device's.
+
+        `shape` is (batch_size, sequence_length, vocab_size). Without device memory the logits lie in the host's, behind
+        the tokens. Both are at least as large as `sizes` says.
+        """
+        first, count = self.sizes(*shape)[0], math.prod(shape)
+        self._shape = shape
+        self.tokens = torch.frombuffer(memory, dtype=torch.int64, count=first // 8).view(shape[:2])
+        self._logits = (
+            device.tensor(count) if device else torch.frombuffer(memory, dtype=torch.float32, count=count, offset=first)
+        )
 
     @staticmethod
     def sizes(batch_size: int, sequence_length: int, vocab_size: int) -> tuple[int, int]:
         """Bytes of the tokens and of the logits."""
         return batch_size * sequence_length * 8, batch_size * sequence_length * vocab_size * 4
 
-    @classmethod
-    def over(cls, memory: mmap, holder: mmap | DeviceMemory | None, *shape: int) -> "Exchange":
-        """Views of the tokens in `memory` and of the logits in their holder, behind the tokens if that is the same.
+    def logits(self, dtype: str) -> Tensor:
+        """The place of the logits, (B, T, vocab) of one of `DTYPES`: a view, not a copy."""
+        return self._logits.view(DTYPES[dtype])[: math.prod(self._shape)].view(self._shape)
 
-        `shape` is (batch_size, sequence_length, vocab_size); both are as large as `sizes` says.
-        """
-        first, count = cls.sizes(*shape)[0], math.prod(shape)
-        tokens = torch.frombuffer(memory, dtype=torch.int64, count=first // 8).view(shape[:2])
-        if holder is None:
-            return cls(tokens, None)
-        if isinstance(holder, DeviceMemory):
-            return cls(tokens, holder.tensor(count).view(shape))
-        return cls(tokens, torch.frombuffer(holder, dtype=torch.float32, count=count, offset=first).view(shape))
+    def answer(self, logits: Tensor) -> str:
+        """Put logits (B, T, vocab) of any float type there. Returns the name of the type in which they lie."""
+        dtype = next((name for name, known in DTYPES.items() if known == logits.dtype), "float32")
+        self.logits(dtype).copy_(logits)
+        return dtype

@@ -1,30 +1,26 @@
-"""Files that are wholly old or new, whatever ends the process that writes them; and folders that nobody trusts."""
+"""Files that are replaced in one step, and folders that are removed whatever a program has put into them."""
 
-import errno
 import os
-import shutil
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-MOST_NAMES, MOST_BYTES, MOST_DEPTH = 20_000, 1 << 29, 50
-"""Of a tree that is copied."""
-
 
 def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def temporary(path: Path) -> Path:
-    """Where a file's next content is written. One name per file: what a kill has left there the next writer uses up."""
+    """Where a file's next content is written. A file has one such name: the next writer replaces what a kill left."""
     return path.with_name(f".{path.name}.tmp")
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader, or a crash at any moment, finds it wholly old or wholly new.
+    """Replace a file in one step: a reader finds the old text or the new one, even after a crash.
 
-    Call it with a lock held, for one at a time may write a file. OSError names `path`, whatever it was that failed.
+    Only one process may write a file at a time, so call this with a lock held. OSError names `path`.
     """
     try:
         with temporary(path).open("w", encoding="utf-8", newline="\n") as file:
@@ -48,8 +44,8 @@ def write_atomically(path: Path, text: str) -> None:
 def remove_tree(path: Path) -> None:
     """Remove a folder that a program has filled, however deep it is and whatever its modes are, as far as possible.
 
-    Its folders are moved to a place beside it before they are looked into, so that no path is too long and nothing
-    recurses. The folder that `path` lies in must be one that no program can write to.
+    Each folder is moved to a place beside `path` before it is read, so that no path becomes too long and nothing
+    recurses. No program may be able to write to the folder that holds `path`.
     """
     place = path.with_name(f".{path.name}.going")
     numbers = (f"{os.getpid()}-{number}" for number in count())
@@ -72,7 +68,7 @@ def remove_tree(path: Path) -> None:
             try:
                 (place / name).rmdir()
             except OSError:
-                return  # it will not go; the rest stays with it
+                return  # something in it cannot be removed; the rest stays with it
     with suppress(OSError):
         place.rmdir()
 
@@ -81,31 +77,3 @@ def _names(folder: Path) -> list[str]:
     with suppress(OSError):
         return os.listdir(folder)
     return []
-
-
-def copy_tree(source: Path, target: Path) -> None:
-    """Copy a tree's plain files and folders to a new place: a link in it might lead to what nobody is to see.
-
-    OSError where something cannot be copied, or there is too much of it; what is at the target then is not whole.
-    """
-    names = size = 0
-    todo = [(source, target, 0)]
-    while todo:
-        folder, here, depth = todo.pop()
-        here.mkdir(parents=not depth)
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                names += 1
-                plain = entry.is_file(follow_symlinks=False)
-                size += max(4096, entry.stat(follow_symlinks=False).st_size) if plain else 4096
-                if names > MOST_NAMES or size > MOST_BYTES or depth > MOST_DEPTH:
-                    raise OSError(errno.EFBIG, "too large to be copied", str(source))
-                if entry.is_dir(follow_symlinks=False):
-                    todo.append((Path(entry.path), here / entry.name, depth + 1))
-                elif plain:
-                    with open(entry.path, "rb", opener=_no_link) as old, open(here / entry.name, "xb") as new:
-                        shutil.copyfileobj(old, new)
-
-
-def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))

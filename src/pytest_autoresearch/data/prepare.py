@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.data.cache import Digests, locked, sha256_of
-from pytest_autoresearch.data.cache import cache_folder as cache_folder  # imported from here by other rooms
 from pytest_autoresearch.data.corpus import Corpus, Document
-from pytest_autoresearch.data.prepared import HELDOUT, TOKENIZER, TRAIN
-from pytest_autoresearch.data.prepared import Prepared as Prepared
+from pytest_autoresearch.data.prepared import HELDOUT, TOKENIZER, TRAIN, Prepared
 from pytest_autoresearch.data.progress import Progress, silent
 from pytest_autoresearch.data.sources import open_corpus
 

@@ -15,7 +15,7 @@ from pytest_autoresearch.programs.experiment import Program
 from pytest_autoresearch.referee.executor import Executor, Isolation
 
 if TYPE_CHECKING:
-    from pytest_autoresearch.data.prepare import Prepared
+    from pytest_autoresearch.data.prepared import Prepared
 
 
 class Context:
@@ -86,7 +86,7 @@ class Context:
     @cached_property
     def isolation(self) -> Isolation:
         """What is between a program and its score."""
-        return self.executor.isolation(self.options.sandbox, self.track.device)
+        return self.executor.isolation(self.options.sandbox, self.track)
 
     def fetch_corpus(self, progress: Callable[[str, float], None]) -> None:
         """Fetch the track's text from the hub."""

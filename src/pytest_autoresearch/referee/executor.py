@@ -89,8 +89,8 @@ class Isolation:
 class Executor(Protocol):
     """Does runs, on this machine or on another."""
 
-    def isolation(self, wanted: str, device: str) -> Isolation:
-        """What runs get where "auto", "bwrap" or "off" is wanted. UsageError where that is not to be had."""
+    def isolation(self, wanted: str, track: Track) -> Isolation:
+        """What runs on a track get where "auto", "bwrap" or "off" is wanted. UsageError where that is not to be had."""
 
     def run(self, spec: JobSpec, on_progress: Callable[[RunProgress], None]) -> RunResult:
         """Train and score one program with one seed; leaves no process behind. OSError: no evidence can be written."""

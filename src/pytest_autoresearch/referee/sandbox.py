@@ -1,7 +1,8 @@
-"""The sandbox of a candidate: bubblewrap, which gives it file systems, processes and a network of its own.
+"""The sandbox of a candidate: bubblewrap, which gives it its own file systems, processes and network.
 
-It sees the system, Python and the packages, all read-only, and its own run's folder, which alone it can write to. There
-is no project, no cache and so no held-out text, no home, no network, and no other process; /tmp ends with the run.
+A candidate sees the system, Python, the packages and its own program, all read-only. It sees no project, no cache and
+so no held-out text, no home, no network and no other process. It can write to /tmp, which is in memory and ends with
+the run.
 """
 
 import os
@@ -21,62 +22,53 @@ PACKAGE = Path(__file__).parents[1]
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/nix", "/sys")
 SECRETS = ("/etc/shadow*", "/etc/gshadow*", "/etc/ssl/private")
 DEVICES = ("/dev/nvidia*", "/dev/dri", "/dev/kfd", "/dev/dxg")
+WORKING_FOLDER = Path("/tmp/run")
 HOME = "/tmp/home"
 OWN_FOLDERS = {"HOME": HOME, "TMPDIR": "/tmp", "XDG_CACHE_HOME": f"{HOME}/.cache"}
-"""The user's are not there."""
+"""In place of the user's, which a candidate does not see."""
 SECRET = re.compile("TOKEN|SECRET|PASS|CREDENTIAL|KEY|SOCK|COOKIE|AUTH", re.IGNORECASE)
-"""Names in the environment that a candidate has no business with."""
+"""Environment variables that a candidate does not get, by a part of their name."""
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """What of the machine a candidate finds. Of two nested folders the inner one decides."""
+    """The paths that a candidate sees and those that are hidden. Of two nested paths the inner one decides."""
 
     bwrap: str
     shown: tuple[Path, ...]
     hidden: tuple[Path, ...]
 
-    def wrap(self, command: list[str], folder: Path, writable: Path) -> list[str]:
-        """The command line that runs `command` in the sandbox, in `writable`; the `folder` around it is read-only."""
+    def wrap(self, command: list[str], *readable: Path) -> list[str]:
+        """The command line that runs `command` in the sandbox, where it can also read the `readable` paths."""
         mounts: list[tuple[int, list[str]]] = []
+        folders = [path for path in self.hidden if not path.is_file()]
         for path in self.hidden:
-            mask = ["--ro-bind", "/dev/null"] if path.is_file() else ["--tmpfs"]
+            mask = ["--tmpfs"] if path in folders else ["--ro-bind", "/dev/null"]
             mounts.append((len(path.parts), [*mask, str(path)]))
-        for path in (*self.shown, folder):
+        for path in (*self.shown, *readable):
             mounts.append((len(path.parts), ["--ro-bind", str(path.resolve()), str(path)]))
-        mounts.append((len(writable.parts), ["--bind", str(writable), str(writable)]))
         devices = [part for device in DEVICES for path in glob(device) for part in ("--dev-bind", path, path)]
         return [
             *(self.bwrap, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"),
-            *("--tmpfs", "/tmp", "--dir", HOME),
+            *("--tmpfs", "/tmp", "--dir", HOME, "--dir", str(WORKING_FOLDER)),
             *(part for _, mount in sorted(mounts, key=lambda mount: mount[0]) for part in mount),
-            *(
-                "--proc",
-                "/proc",
-                "--ro-bind",
-                "/proc/sys",
-                "/proc/sys",
-            ),  # for root could write to the kernel's settings
-            *("--dev", "/dev", *devices, "--remount-ro", "/", "--chdir", str(writable)),
-            *("--", *command),
+            *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"),  # root could change the kernel's settings
+            *("--dev", "/dev", *devices),
+            *(part for path in folders for part in ("--remount-ro", str(path))),
+            *("--remount-ro", "/", "--chdir", str(WORKING_FOLDER), "--", *command),
         ]
 
     @staticmethod
     def environment(variables: Mapping[str, str]) -> dict[str, str]:
-        """What of the environment a candidate gets."""
+        """The part of the environment that a candidate gets."""
         return {name: value for name, value in variables.items() if not SECRET.search(name)} | OWN_FOLDERS
 
-    def fault(self) -> str:
-        """Why no candidate could start in this sandbox, or nothing."""
+    def check(self) -> str:
+        """Why no candidate can start in this sandbox; "" if one can, for one has tried."""
         command = [sys.executable, "-P", "-c", "import pytest_autoresearch.candidate.__main__"]
-        folder = PACKAGE
         try:
             tried = subprocess.run(
-                self.wrap(command, folder, Path("/tmp")),
-                capture_output=True,
-                text=True,
-                timeout=30,
-                stdin=subprocess.DEVNULL,
+                self.wrap(command), capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
@@ -85,7 +77,10 @@ class Sandbox:
 
 
 def find_sandbox(mode: str, hidden: Iterable[Path]) -> tuple[Sandbox | None, str]:
-    """The sandbox for `--ar-sandbox auto|bwrap|off`, and the words for it. UsageError where bwrap is missing."""
+    """The sandbox for `--ar-sandbox auto|bwrap|off`, None for none, and the words for it.
+
+    UsageError where "bwrap" is asked for and does not work. A hidden path must exist: what is created later is visible.
+    """
     if mode == "off":
         return None, "no sandbox (--ar-sandbox off)"
     bwrap = shutil.which("bwrap")
@@ -94,7 +89,7 @@ def find_sandbox(mode: str, hidden: Iterable[Path]) -> tuple[Sandbox | None, str
         secrets = [Path(path) for pattern in SECRETS for path in glob(pattern)]
         out_of_sight = tuple(path for path in _both_names([*hidden, *secrets]) if path.exists())
         sandbox = Sandbox(bwrap, tuple(shown(out_of_sight)), out_of_sight)
-        why = sandbox.fault()
+        why = sandbox.check()
         if not why:
             return sandbox, "sandbox bubblewrap"
     if mode == "bwrap":
@@ -103,7 +98,7 @@ def find_sandbox(mode: str, hidden: Iterable[Path]) -> tuple[Sandbox | None, str
 
 
 def shown(hidden: Iterable[Path]) -> list[Path]:
-    """The system, and where Python finds its modules, but for a project's own: a program is complete in itself."""
+    """The system, and the folders where Python finds modules, except those of the project: a program imports none."""
     python = [Path(path) for path in (*SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix)]
     for name in ("torch", "numpy"):
         spec = find_spec(name)
@@ -115,5 +110,5 @@ def shown(hidden: Iterable[Path]) -> list[Path]:
 
 
 def _both_names(paths: Iterable[Path]) -> list[Path]:
-    """Each path as it is called and as it is, where a symbolic link leads to it."""
+    """Each path by its own name and, if a symbolic link leads to it, by its real one."""
     return list(dict.fromkeys(name for path in paths for name in (Path(os.path.abspath(path)), path.resolve())))

@@ -1,0 +1,237 @@
+"""What a referee and its candidate say to each other: one dataclass per message, one JSON object per line.
+
+Neither side trusts a line that it reads: `decode` checks every field, and both sides use it.
+"""
+
+import json
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Annotated, Any
+
+from pytest_autoresearch.core.budget import Budget
+
+Count = Annotated[int, "0 <= n < 2**63"]
+
+MAX_LINE = 1 << 20
+"""Bytes that a line may have."""
+SAVED_CHUNK = 1 << 19
+"""Bytes of a saved file that go into one message: in base64 they stay well below `MAX_LINE`."""
+SAVED_BYTES, SAVED_FILES = 16_000_000, 64
+"""What one run may save."""
+SAVED_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+
+
+# -- from the referee --
+
+
+@dataclass(frozen=True)
+class Job:
+    """The first message: what to train, and with what.
+
+    `memory` is what the track allows in bytes, None where it does not say. A batch of requests is (batch_size,
+    sequence_length) tokens. With `shares_device` logits go into device memory, whose descriptor comes before the first
+    `Ask`; otherwise they go into the host's shared memory.
+    """
+
+    seed: Count
+    device: str
+    threads: Count
+    budget: Budget
+    memory: float | None
+    batch_size: Count
+    sequence_length: Count
+    vocab_size: Count
+    shares_device: bool
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The shared memory holds a batch of tokens: answer with their logits."""
+
+
+# -- from the candidate --
+
+
+@dataclass(frozen=True)
+class Started:
+    """The program asked for its first batch: the clock starts, and the candidate waits for the training rows.
+
+    `rng_digest` holds digests of the states of torch's, NumPy's and Python's random numbers.
+    """
+
+    rng_digest: list[str]
+
+    def __post_init__(self) -> None:
+        if len(self.rng_digest) != 3:
+            raise ValueError("rng_digest must hold three digests")
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """A step over `tokens` tokens has ended; `flop` is the total that has been counted so far."""
+
+    tokens: Count
+    flop: Count
+
+
+@dataclass(frozen=True)
+class Logged:
+    """The program logged its training loss (nats per token) and other figures; each may be NaN or infinite."""
+
+    loss: float
+    scalars: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A part of a file that the program wants kept; `first` where the file begins."""
+
+    name: str
+    data: bytes
+    first: bool
+
+
+@dataclass(frozen=True)
+class Trained:
+    """`train` has returned. `flop`: the total so far; `memory`: peak bytes of a GPU, 0 without one."""
+
+    flop: Count
+    memory: Count
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The logits of the last `Ask` are there, in numbers of type `dtype`. `flop` and `memory` as in `Trained`."""
+
+    flop: Count
+    memory: Count
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception has ended the program: its type, its message in one line, and the traceback."""
+
+    kind: str
+    error: str
+    traceback: str
+
+
+Message = Job | Ask | Started | Stepped | Logged | Saved | Trained | Answered | Raised
+_KINDS: dict[str, type[Message]] = {
+    kind.__name__.lower(): kind for kind in (Job, Ask, Started, Stepped, Logged, Saved, Trained, Answered, Raised)
+}
+
+
+# -- encoding --
+
+
+def encode(message: Message) -> bytes:
+    """A message as one line of JSON."""
+    return json.dumps({"event": type(message).__name__.lower(), **vars(message)}, default=_plain).encode() + b"\n"
+
+
+def decode(line: bytes | str) -> Message:
+    """The inverse of `encode`. ValueError where the line is no message, or a field is missing, unknown or malformed."""
+    try:
+        content = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(content, dict):
+        raise ValueError("not an object")
+    event = content.pop("event", None)
+    if not isinstance(event, str) or event not in _KINDS:
+        raise ValueError("no such event")
+    message: Message = _build(_KINDS[event], content)
+    return message
+
+
+def _build(kind: type[Any], content: object) -> Any:
+    """A dataclass from its fields as JSON has them."""
+    expected = {each.name: each.type for each in fields(kind)}
+    if not isinstance(content, dict) or content.keys() != expected.keys():
+        raise ValueError(f"{kind.__name__} has the fields {', '.join(expected)}")
+    return kind(**{name: _READ[expected[name]](value) for name, value in content.items()})
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else b64encode(value).decode()
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a string")
+    return value
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("neither true nor false")
+    return value
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError("not a count")
+    return value
+
+
+def _number(value: object) -> float:
+    if type(value) is int and abs(value) < 2**63:
+        return float(value)
+    if type(value) is not float:
+        raise ValueError("not a number")
+    return value
+
+
+def _texts(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    return [_text(item) for item in value]
+
+
+def _numbers(value: object) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return {name: _number(item) for name, item in value.items()}
+
+
+_READ: dict[Any, Callable[[object], Any]] = {
+    str: _text,
+    bool: _truth,
+    Count: _count,
+    float: _number,
+    float | None: lambda value: None if value is None else _number(value),
+    list[str]: _texts,
+    dict[str, float]: _numbers,
+    bytes: lambda value: b64decode(_text(value), validate=True),
+    Budget: lambda value: _build(Budget, value),
+}
+"""How a field of each type is read."""
+
+
+# -- limits --
+
+
+@dataclass
+class SaveQuota:
+    """What a run has saved so far. The candidate asks it before it sends a file, the referee for each part."""
+
+    bytes: int = 0
+    files: int = 0
+
+    def charge(self, name: str, size: int, first: bool = True) -> None:
+        """Count `size` bytes for a file of this name, which is a new one if `first`. ValueError where too much is
+        saved, or the name is not allowed."""
+        if not isinstance(name, str) or not SAVED_NAME.fullmatch(name):
+            allowed = "at most 100 letters, digits, and _ - . with no dot in front"
+            raise ValueError(f"cannot save {str(name)[:120]!r}: a name has {allowed}")
+        if self.bytes + size > SAVED_BYTES:
+            asked = f"{size:,} bytes more than the {self.bytes:,} before"
+            raise ValueError(f"cannot save {name!r}: {asked}; a run saves at most {SAVED_BYTES:,}")
+        if self.files + first > SAVED_FILES:
+            raise ValueError(f"cannot save {name!r}: a run saves at most {SAVED_FILES} files")
+        self.bytes += size
+        self.files += first

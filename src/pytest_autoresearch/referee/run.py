@@ -1,0 +1,251 @@
+"""One run as its referee sees it: follows the candidate through training, then scores the model that it serves."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from pytest_autoresearch.core import protocol
+from pytest_autoresearch.core.budget import Meter
+from pytest_autoresearch.core.protocol import Logged, Message, Raised, Saved, Started, Stepped, Trained
+from pytest_autoresearch.core.records import Outcome
+from pytest_autoresearch.core.track import threads
+from pytest_autoresearch.referee.evidence import RunLog, SavedFiles, empty_folder
+from pytest_autoresearch.referee.executor import RunProgress, RunResult
+from pytest_autoresearch.referee.failures import Failed, crash, oom_hint, unexpected
+from pytest_autoresearch.referee.job import LocalJob, isolation_kind
+from pytest_autoresearch.referee.process import Candidate, Forged, MemoryExceeded, ProcessExited
+
+if TYPE_CHECKING:
+    pass
+
+CURVE_POINTS = 100
+OTHERS_CPU = 1.0
+"""Under a budget in flop, processes that a program starts may use so many CPU seconds: nobody counts their flop."""
+COMPILES_NOTHING = b"[torch.compile does nothing here: the budget is in flop, and compiled code cannot be counted]\n"
+
+
+class Referee:
+    """The trusted side of one run."""
+
+    def __init__(self, job: LocalJob, on_progress: Callable[[RunProgress], None]) -> None:
+        self.job = job
+        self._on_progress = on_progress
+        self._began = time.monotonic()
+        self._meter = Meter(job.track.budget, self._began, compiles=job.track.device != "cpu")
+        self._stage = "starting"
+        self._loss = math.nan
+        self._losses: list[list[float]] = [[] for _ in range(CURVE_POINTS)]
+        self._scalars: dict[str, float | None] = {}
+        self._rng_digest: list[str] = []
+        self._saved = SavedFiles()
+        self._device_memory = 0  # the candidate's peak bytes, as it says
+        self._own_device_memory = 0
+        self._first_answer = 0.0
+        self._scored = 0.0  # the share of the held-out text
+        self._scoring_began = math.nan
+
+    def run(self) -> RunResult:
+        """Train and score; leaves no process behind. Writes the evidence into the job's folder, or raises OSError."""
+        empty_folder(self.job.folder, self.job.spec.source)
+        with self._start() as candidate:
+            val_bpb, failed = None, None
+            try:
+                self._train(candidate)
+                val_bpb = self._score(candidate)
+                self._check_cpu(candidate)
+            except (TimeoutError, Failed, ProcessExited, MemoryExceeded, Forged) as error:
+                val_bpb, failed = None, self._failure(error)
+            result = self._result(candidate, val_bpb, failed)
+        if self.job.track.device == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()  # the next run gets all of the device
+        self._saved.write(self.job.folder / "saved")
+        (self.job.folder / "result.json").write_text(json.dumps(asdict(result)) + "\n", encoding="utf-8")
+        return result
+
+    def _start(self) -> Candidate:
+        """Start the candidate's process."""
+        from pytest_autoresearch.core.exchange import Exchange  # not above: collection must not import torch
+
+        track, folder = self.job.track, self.job.folder
+        log = RunLog(folder / "log.txt")
+        if track.budget.unit == "flop" and "torch.compile" in self.job.spec.source:
+            log.write(COMPILES_NOTHING)
+        tokens, logits = Exchange.sizes(track.batch_size, track.sequence_length, track.vocab_size)
+        return Candidate(
+            folder / "program.py",
+            log,
+            buffer_size=tokens + logits * (not self.job.shares_device),
+            sandbox=self.job.sandbox,
+            memory_limit=track.memory if track.device == "cpu" else None,  # elsewhere it is a limit on the device's
+            deadline=self._began + track.budget.limit,
+            tick=self._show,
+        )
+
+    # -- training --
+
+    def _train(self, candidate: Candidate) -> None:
+        """Follow the candidate until it has trained. Failed where it breaks a rule, or an exception ends it."""
+        rows = self.job.data.open_train_rows()  # before the candidate's clock starts
+        try:
+            candidate.send(self._first_message())
+            while self._stage != "trained":
+                message = candidate.receive()
+                self._handle_message(message, time.monotonic())
+                if isinstance(message, Started):
+                    candidate.send_file(rows)
+        finally:
+            os.close(rows)
+        if reason := self._meter.overspent():
+            raise Failed(Outcome.DISQUALIFIED, reason)
+        self._check_cpu(candidate)
+
+    def _first_message(self) -> protocol.Job:
+        track = self.job.track
+        return protocol.Job(
+            seed=self.job.spec.seed,
+            device=track.device,
+            threads=threads(),
+            budget=track.budget,
+            memory=track.memory,
+            batch_size=track.batch_size,
+            sequence_length=track.sequence_length,
+            vocab_size=track.vocab_size,
+            shares_device=self.job.shares_device,
+        )
+
+    def _handle_message(self, message: Message, now: float) -> None:
+        """Take note of one message of training, received at `now` (monotonic seconds). Failed."""
+        meter = self._meter
+        match message:
+            case Started() if self._stage == "starting":
+                meter.start(now)
+                self._stage = "training"
+                self._rng_digest = message.rng_digest
+            case Stepped() if message.tokens and message.flop >= meter.flop:
+                meter.step(message.tokens, message.flop, now)
+            case Logged():
+                self._handle_log(message)
+            case Saved():
+                try:
+                    self._saved.add(message)
+                except ValueError as error:  # the candidate's own side checks, too
+                    raise Failed(Outcome.DISQUALIFIED, f"sent what `run.save` does not send: {error}") from None
+            case Trained() if message.flop >= meter.flop:
+                self._device_memory = message.memory
+                meter.finish(message.flop, now)
+                self._stage = "trained"
+            case Raised():
+                raise crash(message, self.job.spec.source, self.job.track.memory)
+            case _:
+                raise unexpected(message)
+
+    def _handle_log(self, message: Logged) -> None:
+        self._loss = message.loss
+        if not math.isfinite(self._loss):
+            raise Failed(Outcome.DIVERGED, f"loss is {self._loss} in step {self._meter.steps + 1}")
+        bucket = min(CURVE_POINTS - 1, int(self._meter.progress * CURVE_POINTS))
+        self._losses[bucket].append(self._loss)
+        self._scalars = {name: _finite(value) for name, value in message.scalars.items()}
+
+    def _check_cpu(self, candidate: Candidate) -> None:
+        """Failed where too much CPU time was used under a budget in flop.
+
+        Flop are counted in the program's own process and by torch; CPU time shows what else was at work.
+        """
+        if self.job.track.budget.unit != "flop":
+            return
+        usage, limit = candidate.look(), self.job.spec.cpu_limit
+        if usage.cpu_of_others > OTHERS_CPU:
+            reason = f"{usage.cpu_of_others:.1f} CPU seconds in processes that it started, whose flop nobody counts"
+            raise Failed(Outcome.DISQUALIFIED, reason)
+        if limit and usage.cpu > limit:
+            reason = f"{usage.cpu:.0f} CPU seconds; {limit:.0f} are allowed, from what the baseline takes"
+            raise Failed(Outcome.TIMED_OUT, reason)
+
+    # -- scoring --
+
+    def _score(self, candidate: Candidate) -> float:
+        """val_bpb of the model that the candidate serves. Failed."""
+        from pytest_autoresearch.referee.model_client import Served
+
+        self._stage = "scoring"
+        self._scoring_began = time.monotonic()
+        free, track = self.job.spec.first_answer, self.job.track
+        if free is None:
+            compiles = track.device != "cpu" or track.budget.unit in ("steps", "tokens")
+            free = self._meter.free_seconds_left if compiles else 0.0
+        served = Served(self.job, candidate, self._meter.flop, free)
+        try:
+            return served.score(self._show_scoring)
+        finally:
+            self._device_memory = max(self._device_memory, served.memory)
+            self._own_device_memory = served.own_memory
+            self._first_answer = served.first_answer
+
+    # -- what is said of it --
+
+    def _show(self) -> None:
+        """Report how the run goes."""
+        if self._stage != "training":
+            self._on_progress(RunProgress(self._stage, self._scored, self._loss))
+            return
+        done = self._meter.progress
+        trained = max(self._meter.training_seconds, 1e-9)
+        left = trained / done * (1 - done) if done else math.nan
+        self._on_progress(RunProgress("training", done, self._loss, self._meter.tokens / trained, left))
+
+    def _show_scoring(self, share: float) -> None:
+        self._scored = share
+        self._show()
+
+    def _failure(self, error: Exception) -> Failed:
+        """The outcome of what has ended the run, and the words for it."""
+        match error:
+            case Failed():
+                return error
+            case ProcessExited():
+                return Failed(Outcome.CRASHED, str(error), error.last_lines, error.interrupted)
+            case MemoryExceeded():
+                return Failed(Outcome.OUT_OF_MEMORY, f"{error}; {oom_hint(self.job.spec.source)}", error.last_lines)
+            case Forged():
+                return Failed(Outcome.DISQUALIFIED, str(error))
+        done = f" ({self._meter.progress:.0%} of the budget)" if self._stage == "training" else ""
+        return Failed(Outcome.TIMED_OUT, f"still {self._stage}{done} after {self.job.track.budget.limit:g} s")
+
+    def _result(self, candidate: Candidate, val_bpb: float | None, failed: Failed | None) -> RunResult:
+        usage, now, meter = candidate.look(), time.monotonic(), self._meter
+        peak = usage.peak_memory if self.job.track.device == "cpu" else self._device_memory
+        return RunResult(
+            seed=self.job.spec.seed,
+            val_bpb=val_bpb,
+            failure=failed.outcome if failed else None,
+            reason=failed.reason if failed else "",
+            detail=failed.detail if failed else "",
+            interrupted=failed.interrupted if failed else False,
+            steps=meter.steps,
+            tokens=meter.tokens,
+            flop=meter.flop,
+            spent=round(meter.spent, 3),
+            free_seconds=round(meter.free_seconds, 3),
+            first_answer=round(self._first_answer, 3),
+            training_seconds=round(meter.training_seconds, 3),
+            scoring_seconds=round(_finite(now - self._scoring_began) or 0.0, 3),
+            seconds=round(now - self._began, 3),
+            cpu_seconds=round(usage.cpu, 2),
+            memory_gb=round(peak / 1e9, 3),
+            referee_memory_gb=round(self._own_device_memory / 1e9, 3),
+            isolation=isolation_kind(self.job.sandbox),
+            rng_digest=self._rng_digest,
+            curve=[_finite(sum(losses) / len(losses)) if losses else None for losses in self._losses],
+            scalars=self._scalars,
+        )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON has no other numbers
