@@ -23,16 +23,16 @@ from pytest_autoresearch.referee import local, model_client, process, scoring  #
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of this test session that all workers of xdist see."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
-def cache(shared: Path) -> Path:
+def cache(shared_folder: Path) -> Path:
     """The cache of prepared text."""
-    return shared / "cache"
+    return shared_folder / "cache"
 
 
 @pytest.fixture(scope="session")
@@ -64,10 +64,10 @@ def project(pytester: pytest.Pytester, cache: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def recorded(project: TinyProject, shared: Path) -> TinyProject:
+def recorded(project: TinyProject, shared_folder: Path) -> TinyProject:
     """The project with its baseline recorded for real, once for all tests and workers."""
-    record = shared / "baseline.json"
-    with FileLock(shared / "baseline.lock"):
+    record = shared_folder / "baseline.json"
+    with FileLock(shared_folder / "baseline.lock"):
         if not record.exists():
             project.experiment("untrained", "torch.manual_seed(0)")  # ruled out, but only once there is a baseline
             project.run("-p", "no:xdist")

@@ -1,8 +1,7 @@
 """An executor that trains nothing, and sessions that judge by it without pytest."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +83,6 @@ class FakeExecutor:
         folder = self.root / spec.evidence
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "program.py").write_text(spec.source)
-        (folder / "log.txt").write_text("")
-        (folder / "result.json").write_text(json.dumps(asdict(done)))
         return done
 
 

@@ -27,7 +27,7 @@ from tiny_project import TinyProject, write
 from torch import nn
 
 from pytest_autoresearch.judging import judge
-from pytest_autoresearch.plugin import terminal  # noqa: F401  here to load but once
+from pytest_autoresearch.plugin.words import verdict_line
 from pytest_autoresearch.referee import model_client as served
 from pytest_autoresearch.referee import run as referee
 from pytest_autoresearch.core.records import Verdict
@@ -131,9 +131,19 @@ class StillKept(AssertionError):
     """Nothing catches it yet."""
 
 
+REPRESENTATIVES = {cheat.family: cheat.path for cheat in reversed(CHEATS) if "sandbox" not in cheat.needs}
+"""Of each family one cheat that runs in a new interpreter, as it does for users; the others may run in a fork."""
+
+
 def case(cheat: Cheat) -> object:
-    uncaught = pytest.mark.xfail(reason=f"{cheat} is kept: nothing catches it yet", strict=True, raises=StillKept)
-    return pytest.param(cheat, id=str(cheat), marks=[uncaught] if cheat.verdict == "kept" else [])
+    marks = []
+    if cheat.verdict == "kept":
+        marks.append(
+            pytest.mark.xfail(reason=f"{cheat} is kept: nothing catches it yet", strict=True, raises=StillKept)
+        )
+    if cheat.path == REPRESENTATIVES[cheat.family] or "__main__" in cheat.text:
+        marks.append(pytest.mark.real_process)
+    return pytest.param(cheat, id=str(cheat), marks=marks)
 
 
 # -- a project with a recorded baseline --
@@ -329,9 +339,9 @@ def test_it_gains_nothing(
         monkeypatch.setattr(referee, "OTHERS_CPU", 0.5)
         monkeypatch.setattr(served, "ANSWER_SECONDS", 0.5)
     verdict = run(cheat, "bwrap" if "sandbox" in cheat.needs else "off")
-    print(verdict.line, verdict.detail)
+    print(verdict_line(verdict), verdict.detail)
     if verdict.outcome == "kept":
-        raise StillKept(verdict.line)
+        raise StillKept(verdict_line(verdict))
     if cheat.verdict == "kept":
         return  # it is caught now, and its header must say so
     expected = cheat.verdict.split(" or ")

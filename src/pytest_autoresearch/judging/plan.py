@@ -9,7 +9,7 @@ from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.programs.compare import same_program
 from pytest_autoresearch.programs.experiment import Experiment, Program, read_experiment
-from pytest_autoresearch.programs.history import lost_lines
+from pytest_autoresearch.programs.history import changed_lines, lost_lines
 
 COMPILES = re.compile(r"\btorch\.compile\b")
 
@@ -108,10 +108,13 @@ def taken_back(context: Context, experiment: Experiment) -> list[str]:
     """What an overlay takes back of earlier promotions: it replaces a definition without the lines that they added."""
     if not experiment.is_overlay:
         return []
-    baseline = set(map(str.strip, context.baseline_program.source.splitlines()))
+    present = changed_lines("", context.baseline_program.source)
     notes = []
     for promotion in context.baseline.promotions():
-        changed = {name: [line for line in lines if line in baseline] for name, lines in promotion.changed.items()}
+        changed = {
+            name: [line for line in lines if line in present.get(name, [])]  # later promotions may have removed some
+            for name, lines in promotion.changed.items()
+        }
         for name, lines in lost_lines(experiment.source, changed).items():
             count = f"{len(lines)} line{'s' * (len(lines) > 1)}"
             notes.append(f"replaces `{name}` without {count} that the promotion of {promotion.experiment} put there")
