@@ -128,3 +128,21 @@ def shared(executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch) -> pytest.M
     found = replace(executor._look_around("off", "cpu"), shares_device=True)
     executor._surroundings["off", "cpu"] = found
     return monkeypatch
+
+
+def test_where_the_referee_has_no_gpu_it_scores_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU that serves one process only; but where it has too little memory, that is said."""
+
+    def refuse(error: Exception) -> Callable[..., None]:
+        def zeros(*arguments: object, **options: object) -> None:
+            raise error
+
+        return zeros
+
+    for error in (AssertionError("not compiled with CUDA"), RuntimeError("all devices are busy")):
+        monkeypatch.setattr(torch, "zeros", refuse(error))
+        assert model_client._scoring_device("cuda").type == "cpu"
+    monkeypatch.setattr(torch, "zeros", refuse(torch.OutOfMemoryError()))
+    with pytest.raises(torch.OutOfMemoryError):
+        model_client._scoring_device("cuda")
+    assert model_client._scoring_device("mps").type == "cpu"
