@@ -66,7 +66,7 @@ class LocalExecutor:
         return self._surroundings[wanted, device]
 
     def _try_out(self, wanted: str, device: str) -> _Surroundings:
-        from pytest_autoresearch.data.prepare import cache_folder
+        from pytest_autoresearch.data.cache import cache_folder
 
         with suppress(OSError):  # only what exists can be hidden
             cache_folder().mkdir(parents=True, exist_ok=True)
@@ -90,6 +90,6 @@ class LocalExecutor:
         """Under a wall-clock budget runs take turns on the device: two at once would slow each other down."""
         if track.budget.unit != "s":
             return nullcontext()
-        from pytest_autoresearch.data.prepare import cache_folder
+        from pytest_autoresearch.data.cache import cache_folder
 
         return FileLock(cache_folder() / f"{track.device}.lock")
