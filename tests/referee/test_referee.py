@@ -27,8 +27,9 @@ from pytest_autoresearch.referee import process
 from pytest_autoresearch.referee.evidence import SavedFiles
 from pytest_autoresearch.referee.executor import JobSpec, RunProgress
 from pytest_autoresearch.referee.failures import Failed
+from pytest_autoresearch.referee.job import LocalJob
 from pytest_autoresearch.referee.process import Candidate, MemoryExceeded, ProcessExited
-from pytest_autoresearch.referee.run import LocalJob, Referee
+from pytest_autoresearch.referee.run import Referee
 
 START = Started(["a", "b", "c"])
 

@@ -11,7 +11,8 @@ from filelock import FileLock
 from pytest_autoresearch.core.device_memory import check_sharing
 from pytest_autoresearch.core.track import Track
 from pytest_autoresearch.referee.executor import Isolation, JobSpec, RunProgress, RunResult
-from pytest_autoresearch.referee.run import LocalJob, Referee, isolation_kind
+from pytest_autoresearch.referee.job import LocalJob, isolation_kind
+from pytest_autoresearch.referee.run import Referee
 from pytest_autoresearch.referee.sandbox import Sandbox, find_sandbox
 
 if TYPE_CHECKING:

@@ -5,43 +5,23 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import asdict
 
 from pytest_autoresearch.core import protocol
 from pytest_autoresearch.core.budget import Meter
 from pytest_autoresearch.core.protocol import Logged, Message, Raised, Saved, Started, Stepped, Trained
 from pytest_autoresearch.core.records import Outcome
-from pytest_autoresearch.core.track import Track, threads
+from pytest_autoresearch.core.track import threads
 from pytest_autoresearch.referee.evidence import RunLog, SavedFiles, empty_folder
-from pytest_autoresearch.referee.executor import JobSpec, RunProgress, RunResult
+from pytest_autoresearch.referee.executor import RunProgress, RunResult
 from pytest_autoresearch.referee.failures import Failed, crash, oom_hint, unexpected
+from pytest_autoresearch.referee.job import LocalJob
 from pytest_autoresearch.referee.process import Candidate, Forged, MemoryExceeded, ProcessExited
-from pytest_autoresearch.referee.sandbox import Sandbox
-
-if TYPE_CHECKING:
-    from pytest_autoresearch.data.prepare import Prepared
 
 CURVE_POINTS = 100
 OTHERS_CPU = 1.0
 """Under a budget in flop, processes that a program starts may use so many CPU seconds: nobody counts their flop."""
 COMPILES_NOTHING = b"[torch.compile does nothing here: the budget is in flop, and compiled code cannot be counted]\n"
-
-
-@dataclass(frozen=True)
-class LocalJob:
-    """A run to do, with what it needs on this machine. With `shares_device` logits come through the GPU's memory."""
-
-    spec: JobSpec
-    data: "Prepared"
-    folder: Path
-    sandbox: Sandbox | None = None
-    shares_device: bool = False
-
-    @property
-    def track(self) -> Track:
-        return self.spec.track
 
 
 class Referee:
@@ -256,16 +236,11 @@ class Referee:
             cpu_seconds=round(usage.cpu, 2),
             memory_gb=round(peak / 1e9, 3),
             referee_memory_gb=round(self._own_device_memory / 1e9, 3),
-            isolation=isolation_kind(self.job.sandbox),
+            isolation=self.job.isolation,
             rng_digest=self._rng_digest,
             curve=[_finite(sum(losses) / len(losses)) if losses else None for losses in self._losses],
             scalars=self._scalars,
         )
-
-
-def isolation_kind(sandbox: Sandbox | None) -> str:
-    """What is between a program and its score: "sandbox" or "process"."""
-    return "sandbox" if sandbox else "process"
 
 
 def _finite(value: float) -> float | None:

@@ -1,0 +1,37 @@
+"""A job with all that it needs on this machine."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_autoresearch.core.track import Track
+from pytest_autoresearch.referee.executor import JobSpec
+from pytest_autoresearch.referee.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from pytest_autoresearch.data.prepare import Prepared
+
+
+@dataclass(frozen=True)
+class LocalJob:
+    """A run to do here; its evidence goes into `folder`. With `shares_device` logits come through the GPU's memory."""
+
+    spec: JobSpec
+    data: "Prepared"
+    folder: Path
+    sandbox: Sandbox | None = None
+    shares_device: bool = False
+
+    @property
+    def track(self) -> Track:
+        return self.spec.track
+
+    @property
+    def isolation(self) -> str:
+        """What is between the program and its score: "sandbox" or "process"."""
+        return isolation_kind(self.sandbox)
+
+
+def isolation_kind(sandbox: Sandbox | None) -> str:
+    """The word for it in the evidence and the ledger."""
+    return "sandbox" if sandbox else "process"
