@@ -67,11 +67,12 @@ def test_nothing_that_a_program_writes_stays(
     """Not even folders that are locked or deeper than paths are long, nor compiled code; its program is read-only."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     source = """
-import os, stat
+import os, tempfile
 from pathlib import Path
 
 def train(run):
     print("works in", os.getcwd())
+    assert Path.cwd().is_relative_to(tempfile.gettempdir())
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH"):
         assert Path(os.environ[name]).is_relative_to(Path.cwd()), name
         Path(os.environ[name]).mkdir(parents=True)

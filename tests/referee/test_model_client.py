@@ -100,16 +100,16 @@ def test_out_of_memory_names_the_constant(project: TinyProject) -> None:
 
 
 def test_a_scoring_batch_that_has_no_room_names_the_track(
-    spec: JobSpec, execute: Execute, shared: pytest.MonkeyPatch
+    spec: JobSpec, execute: Execute, gpu: pytest.MonkeyPatch
 ) -> None:
-    shared.setattr(model_client, "DeviceMemory", raises(NoRoom()))
+    gpu.setattr(model_client, "DeviceMemory", raises(NoRoom()))
     result = execute()
     assert result.failure == Outcome.OUT_OF_MEMORY
     assert f"lower evaluation.batch_size (16) in {spec.track.folder / 'track.toml'}" in result.reason
 
 
-def test_memory_that_cannot_be_shared_after_all_is_nobodys_fault(execute: Execute, shared: pytest.MonkeyPatch) -> None:
-    shared.setattr(model_client, "DeviceMemory", raises(Refused("cuMemCreate says error 801")))
+def test_memory_that_cannot_be_shared_after_all_is_nobodys_fault(execute: Execute, gpu: pytest.MonkeyPatch) -> None:
+    gpu.setattr(model_client, "DeviceMemory", raises(Refused("cuMemCreate says error 801")))
     with pytest.raises(UsageError, match="the device's memory cannot be shared: cuMemCreate says error 801"):
         execute()
 
@@ -122,9 +122,27 @@ def raises(error: Exception) -> Callable[[int], None]:
 
 
 @pytest.fixture
-def shared(executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def gpu(executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """As if there were a GPU whose memory can be shared."""
     monkeypatch.setattr(local, "check_sharing", lambda wrap: "")
     found = replace(executor._look_around("off", "cpu"), shares_device=True)
     executor._surroundings["off", "cpu"] = found
     return monkeypatch
+
+
+def test_where_the_referee_has_no_gpu_it_scores_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU that serves one process only; but where it has too little memory, that is said."""
+
+    def refuse(error: Exception) -> Callable[..., None]:
+        def zeros(*arguments: object, **options: object) -> None:
+            raise error
+
+        return zeros
+
+    for error in (AssertionError("not compiled with CUDA"), RuntimeError("all devices are busy")):
+        monkeypatch.setattr(torch, "zeros", refuse(error))
+        assert model_client._scoring_device("cuda").type == "cpu"
+    monkeypatch.setattr(torch, "zeros", refuse(torch.OutOfMemoryError()))
+    with pytest.raises(torch.OutOfMemoryError):
+        model_client._scoring_device("cuda")
+    assert model_client._scoring_device("mps").type == "cpu"

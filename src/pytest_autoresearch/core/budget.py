@@ -81,7 +81,7 @@ class Meter:
 
     def finish(self, flop: int, now: float) -> None:
         """`train` has returned: what it did after its last step counts like any other work."""
-        self.start(now)  # who asks for no batch has trained on nothing, in all of its time
+        self.start(now)  # a program that has asked for no batch is charged for all of its time
         assert self._last is not None
         self.flop = flop
         self._finished = True
@@ -90,8 +90,8 @@ class Meter:
 
     @property
     def spent(self) -> float:
-        """In the budget's unit. Seconds leave out compilation, never training: each of the first ten steps is charged
-        its tokens at the later steady rate, and what is free ends with `budget.startup`."""
+        """In the budget's unit. Seconds leave out compilation but no training: each of the first ten steps is charged
+        for its tokens at the steady rate of the later ones, and at most `budget.startup` seconds are free."""
         match self.budget.unit:
             case "steps":
                 return self.steps
@@ -126,9 +126,9 @@ class Meter:
 
     @property
     def _seconds_per_token(self) -> float:
-        """The later steady rate; before there is one, the fastest step so far, for only the first ones compile.
+        """The steady rate of the later steps; before there is one, the rate of the fastest step so far.
 
-        A first step alone tells nothing, unless it was all: else a minute of compilation would end a short run.
+        A single step says nothing, unless training ended with it: its minute of compilation would end a short run.
         """
         if self._steady_tokens:
             return self._steady_seconds / self._steady_tokens
@@ -143,7 +143,7 @@ class Meter:
 
     @property
     def warms_up(self) -> bool:
-        """Whether the steps so far are those that may compile: what they are charged may still fall."""
+        """Whether the run is in its first steps, which may compile: what is charged for them may still fall."""
         return self._compiles and self.steps < self.WARM_UP_STEPS
 
     @property

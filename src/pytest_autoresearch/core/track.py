@@ -213,10 +213,7 @@ def with_options(track: Track, budget: str | None, seeds: int | None) -> Track:
         elif unit == "s":
             limit = max(limit, track.budget.startup + 2 * amount)
         other = replace(track.budget, amount=amount, unit=unit, limit=limit)
-        if (amount, unit) != (
-            track.budget.amount,
-            track.budget.unit,
-        ):  # its scores compare with no others, so it has a name of its own
+        if (amount, unit) != (track.budget.amount, track.budget.unit):  # its scores compare with no others
             track = replace(track, name=f"{track.name}@{exact(amount)}{unit}", budget=other, noise=None)
     if seeds is not None:
         track = replace(track, seeds=_option("--ar-seeds", seeds, _whole))

@@ -1,7 +1,9 @@
 """Judging: a program is trained seed by seed until its scores, or what it did, make the verdict clear."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache
 from shutil import rmtree
 
 from pytest_autoresearch.core.errors import UsageError
@@ -12,7 +14,7 @@ from pytest_autoresearch.judging.verdict import Decision, decide
 from pytest_autoresearch.programs.compare import code_lines
 from pytest_autoresearch.programs.experiment import Experiment, Program
 from pytest_autoresearch.programs.seeds import find_fixed_seed
-from pytest_autoresearch.referee.executor import JobSpec, RunResult
+from pytest_autoresearch.referee.executor import JobSpec, RunProgress, RunResult
 
 FIXED_SEED = "random numbers must follow from run.seed, which the harness has seeded them with"
 FACTOR, SLACK = 2.0, 5.0
@@ -70,8 +72,20 @@ class Judge:
         return self._run(f"{label} again", spec) if result.interrupted else result
 
     def _run(self, label: str, spec: JobSpec) -> RunResult:
-        with self.monitor.run_began(label) as on_progress, self.monitor.guard(spec.track.budget.limit + GRACE):
-            result = self.context.executor.run(spec, on_progress)
+        seconds = spec.track.budget.limit + GRACE
+        try:
+            with ExitStack() as stack:
+                show = stack.enter_context(self.monitor.run_began(label))
+                guard = cache(lambda: stack.enter_context(self.monitor.guard(seconds)))
+
+                def on_progress(progress: RunProgress) -> None:
+                    guard()  # once, and only now: until its first progress a run may wait for the device
+                    show(progress)
+
+                result = self.context.executor.run(spec, on_progress)
+        except TimeoutError:
+            reason = f"pytest-timeout ended the run after {seconds:g} s"
+            result = RunResult(spec.seed, None, Outcome.TIMED_OUT, reason, seconds=seconds)
         self.monitor.run_ended(label, result)
         return result
 

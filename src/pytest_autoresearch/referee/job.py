@@ -1,20 +1,23 @@
-"""A run to do on this machine: the plain values of its spec, and what the executor has found for it here."""
+"""A job with all that it needs on this machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_autoresearch.core.track import Track
-from pytest_autoresearch.data.prepared import Prepared
 from pytest_autoresearch.referee.executor import JobSpec
 from pytest_autoresearch.referee.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from pytest_autoresearch.data.prepared import Prepared
 
 
 @dataclass(frozen=True)
 class LocalJob:
-    """A run to do, with what it needs on this machine. With `shares_device` logits come through the GPU's memory."""
+    """A run to do here; its evidence goes into `folder`. With `shares_device` logits come through the GPU's memory."""
 
     spec: JobSpec
-    data: Prepared
+    data: "Prepared"
     folder: Path
     sandbox: Sandbox | None = None
     shares_device: bool = False
@@ -23,7 +26,12 @@ class LocalJob:
     def track(self) -> Track:
         return self.spec.track
 
+    @property
+    def isolation(self) -> str:
+        """What is between the program and its score: "sandbox" or "process"."""
+        return isolation_kind(self.sandbox)
+
 
 def isolation_kind(sandbox: Sandbox | None) -> str:
-    """What is between a program and its score: "sandbox" or "process"."""
+    """The word for it in the evidence and the ledger."""
     return "sandbox" if sandbox else "process"

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,13 +14,11 @@ from pytest_autoresearch.core.exchange import DTYPES, Exchange
 from pytest_autoresearch.core.protocol import Answered, Ask, Raised
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.referee.failures import Failed, crash, unexpected
+from pytest_autoresearch.referee.job import LocalJob
 from pytest_autoresearch.referee.losses import NotFinite
 from pytest_autoresearch.referee.probes import RuleBroken
 from pytest_autoresearch.referee.process import Candidate
 from pytest_autoresearch.referee.scoring import score
-
-if TYPE_CHECKING:
-    from pytest_autoresearch.referee.job import LocalJob
 
 ANSWER_SECONDS = 1.0
 """One answer may take 4 times the usual seconds and so many more: what takes longer is training. The seconds are of CPU
@@ -31,7 +28,7 @@ time, or on a GPU, which nobody else uses meanwhile, of wall clock."""
 class Served:
     """The model of a candidate that has trained."""
 
-    def __init__(self, job: "LocalJob", candidate: Candidate, flop: int, free_seconds: float) -> None:
+    def __init__(self, job: LocalJob, candidate: Candidate, flop: int, free_seconds: float) -> None:
         """`flop`: the total counted so far; `free_seconds`: how much longer the first answer may take, to compile."""
         self._job, self._candidate, self._free_seconds = job, candidate, free_seconds
         self._on_device = job.track.device != "cpu"

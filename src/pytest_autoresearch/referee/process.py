@@ -109,11 +109,12 @@ class Candidate:
         return self
 
     def _environment(self, sandbox: Sandbox | None) -> dict[str, str]:
-        """The candidate's variables. What torch and CUDA compile goes into a folder that ends with the run."""
-        compiled = (Path(self._scratch.name) if self._scratch else WORKING_FOLDER) / ".compiled"
+        """The candidate's variables. Temporary files and compiled code go where they end with the run."""
+        folder = Path(self._scratch.name) if self._scratch else WORKING_FOLDER
+        compiled = folder / ".compiled"
         return {
             **ENVIRONMENT,
-            **(sandbox.environment(os.environ) if sandbox else os.environ),
+            **(sandbox.environment(os.environ) if sandbox else {**os.environ, "TMPDIR": str(folder)}),
             "TORCHINDUCTOR_CACHE_DIR": str(compiled),
             "TRITON_CACHE_DIR": str(compiled / "triton"),
             "CUDA_CACHE_PATH": str(compiled / "cuda"),
@@ -185,7 +186,7 @@ class Candidate:
     def _raise_how_it_ended(self) -> None:
         """ProcessExited or MemoryExceeded, with the words for it."""
         code, last_lines = self._process.returncode, self._log.last_lines()
-        if self._sandboxed and code > 128:  # bubblewrap reports a signal as a shell does
+        if self._sandboxed and code - 128 in set(signal.Signals):  # bubblewrap reports a signal as a shell does
             code = 128 - code
         if code >= 0:
             raise ProcessExited(f"the process ended itself with exit code {code}", last_lines, interrupted=False)

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from pytest_autoresearch.core import protocol
 from pytest_autoresearch.core.budget import Meter
@@ -16,11 +15,8 @@ from pytest_autoresearch.core.track import threads
 from pytest_autoresearch.referee.evidence import RunLog, SavedFiles, empty_folder
 from pytest_autoresearch.referee.executor import RunProgress, RunResult
 from pytest_autoresearch.referee.failures import Failed, crash, oom_hint, unexpected
-from pytest_autoresearch.referee.job import LocalJob, isolation_kind
+from pytest_autoresearch.referee.job import LocalJob
 from pytest_autoresearch.referee.process import Candidate, Forged, MemoryExceeded, ProcessExited
-
-if TYPE_CHECKING:
-    pass
 
 CURVE_POINTS = 100
 OTHERS_CPU = 1.0
@@ -240,7 +236,7 @@ class Referee:
             cpu_seconds=round(usage.cpu, 2),
             memory_gb=round(peak / 1e9, 3),
             referee_memory_gb=round(self._own_device_memory / 1e9, 3),
-            isolation=isolation_kind(self.job.sandbox),
+            isolation=self.job.isolation,
             rng_digest=self._rng_digest,
             curve=[_finite(sum(losses) / len(losses)) if losses else None for losses in self._losses],
             scalars=self._scalars,
