@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,10 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._channel, theirs = socket.socketpair()
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+        environment = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+        environment |= {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "FORKED_FOR": str(os.getpid())}
         command = [sys.executable, __file__, str(theirs.fileno())]
-        self._server = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
+        self._server = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], cwd="/")
         theirs.close()
 
     def Popen(
@@ -78,6 +80,17 @@ class ForkServer:
         """End the server."""
         self._channel.close()
         self._server.wait()
+
+
+def forks() -> list[int]:
+    """Process numbers of the forks that this process had its server make, and that still run (Linux)."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if f"FORKED_FOR={os.getpid()}\0".encode() in (process / "environ").read_bytes() and parent != os.getpid():
+                found.append(int(process.name))
+    return found
 
 
 def serve(channel: socket.socket) -> None:

@@ -1,5 +1,6 @@
 """The flop counter against torch's own, on the model that it counts here."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -75,3 +76,22 @@ def test_what_torchs_table_lacks_is_counted() -> None:
         assert forward == 2 * 5 * 3 * 4 * 16 * (8 + 16)
         hidden.sum().backward()
         assert flop() == 2 * 4 * 5 + 3 * forward
+
+
+def test_flop_of_threads_are_counted() -> None:
+    a = torch.ones(8, 8)
+    with counting() as flop:
+        a @ a
+        alone = flop()
+        for start in (lambda: threading.Thread(target=lambda: a @ a), lambda: threading.Timer(0, lambda: a @ a)):
+            thread = start()
+            thread.start()
+            thread.join()
+        assert flop() == 3 * alone
+        done = threading.Event()
+        import _thread
+
+        _thread.start_new_thread(lambda: (a @ a, done.set()), ())
+        done.wait()
+        assert flop() == 4 * alone
+    assert alone == 2 * 8**3

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fork_server import forks
 from tiny_project import TinyProject, write
 from torch import nn
 
@@ -254,6 +255,7 @@ def processes_of(folder: Path) -> list[str]:
                     found.append((process / "cmdline").read_bytes().decode())
             except OSError:
                 continue
+        found += [f"fork {number}" for number in forks()]
         if not found:
             break
         time.sleep(0.05)

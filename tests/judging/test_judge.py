@@ -77,6 +77,21 @@ def test_memory_growth_is_measured_and_may_be_bounded(project: TinyProject) -> N
     assert project.night(fake, promote=False).verdicts["hungry"].outcome is Outcome.KEPT
 
 
+def test_whoever_brings_a_seed_is_disqualified_untrained_and_a_baseline_that_does_is_refused(
+    project: TinyProject,
+) -> None:
+    project.idea("constant", "torch.manual_seed(42)")
+    fake = project.fake()
+    night = project.night(fake)
+    words = "`torch.manual_seed(42)`: random numbers must follow from run.seed, which the harness has seeded them with"
+    assert night.lines["constant"] == f"DISQUALIFIED {words}"
+    assert night.trained == [("baseline", 0), ("baseline", 1)]
+    with (project.path / "baseline/cpu/train.py").open("a") as file:
+        file.write("\ntorch.manual_seed(42)\n")
+    with pytest.raises(UsageError, match=r"^baseline/cpu/train.py: `torch.manual_seed\(42\)`: random numbers must"):
+        project.night(fake, record=True, retest=True)
+
+
 # -- simpler is a win --
 
 SIMPLER = """

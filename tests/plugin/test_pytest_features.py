@@ -210,7 +210,7 @@ def test_a_broken_baseline_is_one_error_before_anything_runs(
 def test_ctrl_c_says_what_is_kept_and_how_to_go_on(project: TinyProject, fake: FakeExecutor) -> None:
     project.idea("zz_last")
     fake.canned["# zz_last #"] = [KeyboardInterrupt()]
-    result = project.run()
+    result = project.pytester.runpytest_inprocess("experiments", no_reraise_ctrlc=True)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(
         ["nothing promoted: interrupted", "interrupted: 3 verdicts are kept; the same command goes on with the rest"]
@@ -232,7 +232,8 @@ def test_a_file_in_the_way_of_the_results_is_one_line(project: TinyProject) -> N
 
 def test_without_the_watchdog_nothing_runs(project: TinyProject, fake: FakeExecutor) -> None:
     result = run(project, "-p", "no:timeout", "--strict-markers", "--ar-rerun")
-    assert "pytest-timeout is the watchdog of every run and is disabled here" in result.stdout.str()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: pytest-timeout is the watchdog of every run and is disabled here" in result.stderr.str()
     assert fake.specs == []
 
 

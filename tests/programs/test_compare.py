@@ -140,3 +140,8 @@ def test_diff_and_counts():
     )
     assert line_counts("a\nb\n", "a\nc\nd\n") == (2, 1)
     assert line_counts("a\n-- b\n", "a\n++ c\x0c+\n") == (1, 1)
+
+
+def test_lines_of_code_are_not_comments_or_layout():
+    source = '"""Doc."""\n\n# why\nx = [\n    1,\n    2,\n]\n\n\ndef f():\n    """Doc."""\n    return x\n'
+    assert code_lines(source) == code_lines("x = [1, 2]\ndef f(): return x") == 3

@@ -277,3 +277,13 @@ def test_an_overlay_that_does_not_fit_the_baseline(read, tmp_path):
 def test_an_overlay_of_nothing_is_the_baseline(read):
     for content in ("from baseline import *", "from baseline import *\n# nothing\nTRACK = 'cpu'\n"):
         assert read(content).program(BASELINE, "train.py") == Program(BASELINE)
+
+
+def test_there_is_one_goal(read):
+    with pytest.raises(UsageError, match=r"idea\.py: GOAL = 'win': must be \"simplify\""):
+        read('from baseline import *\nGOAL = "win"\nWIDTH = 8\n')
+
+
+def test_a_file_is_no_place_for_weights(read):
+    with pytest.raises(UsageError, match=r"idea\.py: \d+ bytes of source; an experiment has at most 64000"):
+        read(f"from baseline import *\nWEIGHTS = '{'ab' * 40_000}'\n")

@@ -113,47 +113,6 @@ def test_100_megabytes_of_output_cost_two_in_the_log(project: TinyProject) -> No
     assert "bytes not kept" in log.read_text()
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "line"),
-    [
-        ("track.toml", "seeds = 0", "baseline/cpu/track.toml: unknown key seeds; allowed: description, device"),
-        ("track.toml", "[[[", "baseline/cpu/track.toml: cannot be read as TOML"),
-        ("train.py", "def train(:", "baseline/cpu/train.py:1: invalid syntax"),
-        ("train.py", "x = 1", "baseline/cpu/train.py"),
-        ("baseline.json", "[]", "baseline/cpu/baseline.json: not a baseline record"),
-        ("baseline.json", "{", "delete it and the baseline is recorded anew"),
-    ],
-)
-def test_a_broken_baseline_is_one_line(project: TinyProject, file: str, content: str, line: str) -> None:
-    project.experiment("faster", "LEARNING_RATE = LEARNING_RATE * 10")
-    write(project.path / "baseline/cpu" / file, content)
-    write(project.path / "test_other.py", "def test_other():\n    pass\n")
-    result = project.run("test_other.py")
-    result.assert_outcomes(errors=1, passed=1)
-    assert line in result.stdout.str()
-    assert "INTERNALERROR" not in result.stdout.str()
-
-
-def test_no_baseline_folder_is_one_line(project: TinyProject) -> None:
-    project.experiment("faster", "LEARNING_RATE = LEARNING_RATE * 10")
-    (project.path / "baseline").rename(project.path / "elsewhere")
-    result = project.run()
-    result.assert_outcomes(errors=1)
-    assert "baseline: no such folder; it must hold <track>/track.toml and <track>/train.py" in result.stdout.str()
-
-
-def test_a_baseline_that_crashes_is_said_once_for_each_and_trained_once(project: TinyProject) -> None:
-    for name in ("one", "two"):
-        project.experiment(name, "WIDTH = 3")
-    write(project.path / "baseline/cpu/train.py", "WIDTH = 2\ndef train(run):\n    raise RuntimeError('no luck')\n")
-    result = project.run()
-    result.assert_outcomes(errors=2)
-    assert (
-        "the baseline itself crashed on seed 0: RuntimeError: no luck (see results/cpu/baseline-" in result.stdout.str()
-    )
-    assert len(project.seeds_trained()) == 1
-
-
 def test_a_cache_corrupted_by_hand_is_rebuilt(
     project: TinyProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,18 +126,3 @@ def test_a_cache_corrupted_by_hand_is_rebuilt(
     result = project.run("--ar-seeds", "1", "--ar-rerun")
     assert result.parseoutcomes() == {"failed": 1}
     assert rows.read_bytes() == good
-
-
-def test_a_full_disk_or_a_file_in_the_way_is_one_line(project: TinyProject) -> None:
-    project.experiment("slower", "LEARNING_RATE = LEARNING_RATE / 10")
-    write(project.path / "results", "a file where the folder should be")
-    result = project.run("--ar-seeds", "1")
-    assert "INTERNALERROR" not in result.stdout.str()
-    assert "results" in result.stdout.str()
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-
-
-def test_without_the_watchdog_nothing_runs(project: TinyProject) -> None:
-    project.experiment("slower", "LEARNING_RATE = LEARNING_RATE / 10")
-    result = project.run("-p", "no:timeout", "--strict-markers")
-    assert "pytest-timeout is the watchdog of every run and is disabled here" in result.stdout.str()

@@ -288,3 +288,10 @@ def test_a_seed_gives_the_same_score_in_every_isolation_and_another_seed_another
     if sys.platform == "linux" and find_sandbox("auto", [])[0]:
         assert execute(isolation="bwrap").val_bpb == first
     assert execute(seed=1).val_bpb != first
+
+
+def test_a_log_after_the_end_is_not_heard(execute: Execute) -> None:
+    """A loop that somebody still holds, or a model that logs, is no forged message."""
+    late = "def late(tokens):\n        run.log(1.0)\n        return model(tokens)\n    next(batches := run.batches(4))"
+    source = program(result="late").replace("    for step", f"    {late}\n    run.cycle = batches\n    for step")
+    assert execute(source).val_bpb

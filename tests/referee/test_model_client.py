@@ -122,11 +122,11 @@ def raises(error: Exception) -> Callable[[int], None]:
 
 
 @pytest.fixture
-def gpu(executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def gpu(executor: LocalExecutor, spec: JobSpec, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """As if there were a GPU whose memory can be shared."""
     monkeypatch.setattr(local, "check_sharing", lambda wrap: "")
-    found = replace(executor._look_around("off", "cpu"), shares_device=True)
-    executor._surroundings["off", "cpu"] = found
+    found = replace(executor._look_around("off", spec.track), shares_device=True)
+    executor._surroundings["off", "cpu", spec.track.corpus] = found
     return monkeypatch
 
 

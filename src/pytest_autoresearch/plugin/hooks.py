@@ -57,6 +57,8 @@ def check(config: pytest.Config) -> None:
     """pytest's own UsageError where nothing could be judged."""
     only_shown = any(config.getoption(name, False) for name in ("collectonly", "setupplan", "setuponly"))
     try:
+        if not (only_shown or config.pluginmanager.has_plugin("timeout")):
+            raise UsageError("pytest-timeout is the watchdog of every run and is disabled here (-p no:timeout)")
         session_of(config).check(writes=not only_shown)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 from tqdm import tqdm
 
-from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Record
 from pytest_autoresearch.plugin.settings import uncaptured
 from pytest_autoresearch.referee.executor import RunProgress, RunResult
@@ -35,14 +34,12 @@ class PytestMonitor:
         self._reporter: pytest.TerminalReporter | None = None
         if not hasattr(config, "workerinput") and config.get_verbosity() >= 0:
             self._reporter = config.pluginmanager.getplugin("terminalreporter")
-        self._live = bool(self._reporter) and sys.stdout.isatty() and config.get_terminal_writer().hasmarkup
+        self._live = self._reporter is not None and bool(self._reporter.isatty)
 
     @contextmanager
     def guard(self, seconds: float) -> Iterator[None]:
         """pytest-timeout's timer around a block, through its public hooks; TimeoutError when it has fired."""
         hook = self._config.hook
-        if not self._config.pluginmanager.has_plugin("timeout"):
-            raise UsageError("pytest-timeout is the watchdog of every run and is disabled here (-p no:timeout)")
         from pytest_timeout import Settings
 
         method = "signal" if hasattr(signal, "SIGALRM") else "thread"
