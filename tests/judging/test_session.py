@@ -7,6 +7,7 @@ import pytest
 from fakes import FakeExecutor, failed, result
 from tiny_project import BASELINE, TinyProject, write
 
+from pytest_autoresearch.cli import main as autoresearch
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.judging.project import Options, Project
@@ -356,3 +357,66 @@ def test_the_same_seed_twice_is_the_same_luck(project: TinyProject) -> None:
         "which the harness has seeded them with"
     )
     assert night.verdicts["good"].outcome is Outcome.DISQUALIFIED
+
+
+# -- what the author of an experiment should know --
+
+AVERAGED = """
+def train(run):
+    model = make_model(run.vocab_size)
+    average = [weights.clone() for weights in model.parameters()]
+    for tokens, targets in run.batches(BATCH_SIZE):
+        run.log(F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten()))
+        average = [0.9 * old + 0.1 * new for old, new in zip(average, model.parameters())]
+    return model
+"""
+OLD_LOOP = """
+def train(run):
+    model = make_model(run.vocab_size)
+    for tokens, targets in run.batches(BATCH_SIZE * 2):
+        run.log(F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten()))
+    return model
+"""
+
+
+def test_an_overlay_that_takes_a_promoted_gain_back_says_so(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.experiment("averaging", f"from baseline import *\n{AVERAGED}  # averaging #\n")
+    fake = project.fake(averaging=[1.8, 1.82])
+    assert project.night(fake).summary.promotion
+    project.experiment("old_loop", f"from baseline import *\n{OLD_LOOP}")
+    project.experiment("same_loop", f"from baseline import *\n{AVERAGED.replace('0.9', '0.9 ')}WIDTH = 3\n")
+    project.idea("other")
+    night = project.night(fake)
+    note = "replaces `train` without 2 lines that the promotion of averaging put there"
+    assert night.lines["old_loop"].endswith(f"; note: {note}")
+    assert {name: verdict.note for name, verdict in night.verdicts.items()} == {
+        "old_loop": note,
+        "same_loop": "",
+        "other": "",
+    }
+    assert project.night(fake).lines["old_loop"].endswith(note)  # a replay says it, too
+    monkeypatch.chdir(project.path)
+    assert autoresearch(["diff", "old_loop"]) == 0
+    assert f"autoresearch: old_loop: {note}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("budget", "told"), [("5e11 flop", True), ("12 steps", False)])
+def test_compiling_under_a_budget_in_flop_is_noted(project: TinyProject, budget: str, told: bool) -> None:
+    project.track('train = "12 steps"', f'train = "{budget}"')
+    project.idea("compiled", "make_model = torch.compile(make_model)")
+    note = project.night(project.fake()).verdicts["compiled"].note
+    assert note.startswith("torch.compile does nothing under a budget in flop") == told
+
+
+def test_a_name_that_nothing_uses_is_a_crash_that_names_the_nearest(project: TinyProject) -> None:
+    project.experiment("typo", "WIDTH = 3\nLEARNIGN_RATE = 6e-3")
+    project.experiment("nothing", "def make_modell(vocab_size):\n    return None")
+    night = project.night(project.fake())
+    assert night.lines["typo"] == (
+        "CRASHED experiments/typo.py:5: `LEARNIGN_RATE`: baseline/cpu/train.py has no such name, and nothing uses it; "
+        "did you mean `LEARNING_RATE`?"
+    )
+    assert night.verdicts["nothing"].reason.endswith("did you mean `make_model`?")
+    assert night.trained == []

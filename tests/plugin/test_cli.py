@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,42 @@ def test_new_begins_an_overlay_and_never_overwrites(here: TinyProject, capsys: p
     assert "UNCHANGED: the program equals the baseline" in result.stdout.str()
 
 
+@pytest.mark.parametrize("name", ["experiments/norms/mine", "norms/mine.py", "./experiments/norms/mine.py"])
+def test_new_takes_a_path_as_the_shell_completes_it(
+    here: TinyProject, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main(["new", name]) == 0
+    assert Path(capsys.readouterr().out.strip()) == here.path / "experiments/norms/mine.py"
+
+
+def test_the_diff_of_an_unchanged_program_says_so(here: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
+    here.experiment("same", "WIDTH = 16")
+    assert main(["diff", "same"]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "autoresearch: same: the program equals the baseline baseline/cpu/train.py\n"
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.strip() == f"autoresearch {version('pytest-autoresearch')}"
+
+
+def test_ctrl_c_is_one_line(
+    here: TinyProject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pytest_autoresearch.judging.context.Context.prepare", interrupted)
+    assert main(["prepare"]) == 130
+    assert (
+        capsys.readouterr().err == "autoresearch: interrupted; what is complete is kept, and the same command goes on\n"
+    )
+
+
 def test_prepare_says_what_there_is(here: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare"]) == 0
     assert "track cpu: " in capsys.readouterr().out
@@ -65,9 +102,25 @@ def test_prepare_says_what_there_is(here: TinyProject, capsys: pytest.CaptureFix
     ("arguments", "words"),
     [
         (["show", "nothing"], "experiments/nothing.py: no such experiment; there is: wide"),
-        (["new", "../outside"], "not a name of an experiment"),
-        (["new", "_hidden"], "not a name of an experiment"),
+        (["show", "wid"], "experiments/wid.py: no such experiment; did you mean wide?"),
+        (["diff", "Wide"], "experiments/Wide.py: no such experiment; did you mean wide?"),
         (["--track", "tpu", "show", "wide"], "no track 'tpu'; there is: cpu"),
+        *(
+            (["new", name], f"{name}: not a name of an experiment; it must be letters, digits and _")
+            for name in (
+                "../outside",
+                "_hidden",
+                "my idea",
+                "class",
+                "123",
+                "conftest",
+                "",
+                ".",
+                "a//",
+                "a/-b",
+                "é.txt",
+            )
+        ),
     ],
 )
 def test_mistakes_are_one_line(
