@@ -142,8 +142,8 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
 
 
 def on_one_line(report: pytest.TestReport, config: pytest.Config, line: str) -> str:
-    """A verdict's line, on a terminal as far as it fits; behind its file's name where pytest has not printed that."""
-    writer, reporter = config.get_terminal_writer(), config.pluginmanager.getplugin("terminalreporter")
+    """A verdict's line as far as it fits, behind its file's name where pytest has not printed that on this line."""
+    writer = config.get_terminal_writer()
     column = writer.width_of_current_line
     head = ""
     if hasattr(report, "node"):  # xdist names no files as it goes
@@ -151,7 +151,7 @@ def on_one_line(report: pytest.TestReport, config: pytest.Config, line: str) -> 
     elif not column and config.get_verbosity() == 0:  # what its runs said stands between the name and the verdict
         head = f"{report.nodeid.partition('::')[0]} "
     room = max(40, writer.fullwidth - column - len(head) - len(" [100%]") - 2)
-    if len(line) > room and config.get_verbosity() <= 0 and reporter and reporter.isatty:
+    if len(line) > room and config.get_verbosity() <= 0:
         line = line[: room - 1] + "…"
     return head + line
 
