@@ -385,3 +385,17 @@ def test_a_project_without_any_settings_of_pytest(
     result.assert_outcomes(passed=1, deselected=2)
     assert fake.specs == []
     assert not (project.path / "experiments/results.tsv").exists()
+
+
+def test_a_line_leaves_room_for_the_progress_of_pytest(
+    project: TinyProject, fake: FakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that reaches the edge would have pytest print its percentage twice."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("x" * 5, "x" * 20, "x" * 30):
+        project.experiment(name, 'TRACK = "somewhere_else_entirely"')
+    lines = run(project).outlines
+    shown = [line for line in lines if "%]" in line]
+    assert len(shown) == 6
+    assert all(line.startswith("experiments/") and len(line) < 80 for line in shown)
+    assert fake.specs == []

@@ -150,7 +150,7 @@ def on_one_line(report: pytest.TestReport, config: pytest.Config, line: str) -> 
         head, column = "\n" * bool(column) + f"{report.nodeid} ", 0
     elif not column and config.get_verbosity() == 0:  # what its runs said stands between the name and the verdict
         head = f"{report.nodeid.partition('::')[0]} "
-    room = max(40, writer.fullwidth - column - len(head) - len(" [100%]") - 2)
+    room = max(20, writer.fullwidth - column - len(head) - len(" [100%]") - 2)
     if len(line) > room and config.get_verbosity() <= 0:
         line = line[: room - 1] + "…"
     return head + line
