@@ -156,7 +156,8 @@ def test_a_damaged_promotion_says_so(baseline: Baseline, text: str) -> None:
 
 
 def test_a_damaged_record_says_so(baseline: Baseline) -> None:
-    for text in ("", "[]", '{"records": {"a": {"scores": 1}}}', '{"records": {"a": 3}}'):
+    promotions = '{"records": {}, "promotions": [{"experiment": "x", "changed": 5, "promoted_at": ""}]}'
+    for text in ("", "[]", '{"records": {"a": {"scores": 1}}}', '{"records": {"a": 3}}', promotions):
         write(baseline.record_path, text)
         with pytest.raises(UsageError, match=r"baseline\.json: not a baseline record"):
             baseline.record(HERE, OLD)

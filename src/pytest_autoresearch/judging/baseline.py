@@ -10,9 +10,10 @@ from filelock import FileLock
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import now, temporary, write_atomically
-from pytest_autoresearch.core.records import Record, Verdict
+from pytest_autoresearch.core.records import Record, Verdict, check_types
 from pytest_autoresearch.core.track import Track, digest
 from pytest_autoresearch.judging.ledger import Ledger
+from pytest_autoresearch.programs.compare import sha256
 from pytest_autoresearch.programs.experiment import Program
 from pytest_autoresearch.programs.history import changed_lines
 from pytest_autoresearch.programs.statements import unix
@@ -156,7 +157,7 @@ class Baseline:
         try:
             document: dict[str, Any] = json.loads(self.record_path.read_text(encoding="utf-8"))
             records = {platform: Record.from_dict(stored) for platform, stored in document["records"].items()}
-            promotions = [PastPromotion(**past) for past in document.get("promotions", [])]
+            promotions = [check_types(PastPromotion(**past)) for past in document.get("promotions", [])]
         except FileNotFoundError:
             return {}, []
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
