@@ -124,6 +124,21 @@ def test_a_promotion_that_is_cut_short_is_all_or_nothing(
     assert not (baseline.track.folder / "promotion.json").exists()
 
 
+def test_what_was_changed_after_a_promotion_was_cut_short_is_not_overwritten(
+    baseline: Baseline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline.write_record(record_of(BASELINE, HERE))
+    with monkeypatch.context() as patch:
+        patch.setattr(Baseline, "complete_promotion", lambda self: None)
+        assert baseline.promote(NEW, record_of(NEW, HERE, 1.0), kept(NEW))
+    baseline.path.write_text("BY_HAND = 1\n")
+    with pytest.raises(UsageError, match=r"train\.py: changed since the promotion of norms/rmsnorm was cut short"):
+        baseline.source()
+    assert baseline.path.read_text() == "BY_HAND = 1\n"
+    baseline.path.write_text(BASELINE)
+    assert baseline.source() == NEW
+
+
 def test_a_promotion_against_another_record_is_none(baseline: Baseline) -> None:
     baseline.write_record(record_of(BASELINE, HERE, 2.5))
     assert not baseline.promote(NEW, record_of(NEW, HERE, 1.5), kept(NEW))

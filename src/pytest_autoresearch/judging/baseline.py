@@ -135,6 +135,11 @@ class Baseline:
                 return  # somebody else has just completed it
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(f"{self._promotion_path}: not a promotion ({error!r}); delete it") from None
+            if Program(unix(self.path.read_text(encoding="utf-8"))).sha not in (verdict.baseline_sha, sha256(program)):
+                raise UsageError(
+                    f"{self.path}: changed since the promotion of {verdict.experiment} was cut short: "
+                    f"put it back, or delete {self._promotion_path.name} beside it to give the promotion up"
+                )
             self.ledger.log(verdict)
             write_atomically(self.path, program)
             write_atomically(self.record_path, records)
