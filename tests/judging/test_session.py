@@ -281,6 +281,46 @@ def test_a_changed_baseline_is_one_error_before_anything_trains(project: TinyPro
     assert project.night(fake, promote=False).trained == []
 
 
+def test_a_change_by_hand_is_recorded_even_where_nothing_is_judged(project: TinyProject) -> None:
+    project.idea("bad")
+    fake = project.fake(bad=BAD)
+    project.night(fake)
+    train_py(project).write_text(BASELINE.replace("WIDTH = 16", "WIDTH = 99"))
+    night = project.night(fake, record=True)
+    assert night.skipped["bad"].startswith("discarded against an earlier baseline")
+    assert night.trained == [("baseline", 0), ("baseline", 1)]
+    assert project.night(fake).trained == [], "and is no error any more"
+
+
+def baseline_lines(project: TinyProject) -> list[tuple[str, str]]:
+    return [(row["track"], row["description"]) for row in project.rows if row["experiment"] == "baseline"]
+
+
+def test_accepted_by_a_quick_look_is_by_hand_all_the_same(project: TinyProject) -> None:
+    project.idea("bad")
+    fake = project.fake(bad=BAD)
+    project.night(fake)
+    train_py(project).write_text(BASELINE.replace("WIDTH = 16", "WIDTH = 99"))
+    project.night(fake, record=True, retest=True, budget="5 steps")
+    project.night(fake, retest=True)
+    assert baseline_lines(project) == [
+        ("cpu", "baseline"),
+        ("cpu@5steps", "baseline, changed by hand"),
+        ("cpu", "baseline, changed by hand"),
+    ]
+
+
+def test_going_back_to_an_earlier_baseline_is_by_hand(project: TinyProject) -> None:
+    project.idea("good")
+    fake = project.fake(good=GOOD)
+    assert project.night(fake).summary.promotion
+    train_py(project).write_text(BASELINE)
+    with pytest.raises(UsageError, match="changed in `WIDTH` since its record"):
+        project.night(fake)
+    project.night(fake, record=True, retest=True, promote=False)
+    assert baseline_lines(project) == [("cpu", "baseline"), ("cpu", "baseline, changed by hand")]
+
+
 def test_comments_and_layout_are_no_change(project: TinyProject, fake: FakeExecutor) -> None:
     project.night(fake, promote=False)
     train_py(project).write_text(f"# why\n{BASELINE}".replace("WIDTH = 16", "WIDTH  =  16  # narrow"))

@@ -77,6 +77,11 @@ class Baseline:
             return None
         return max(records, key=lambda record: record.recorded_at, default=None)
 
+    def is_by_hand(self, program: Program) -> bool:
+        """Whether this program was changed by hand: a record of it on some platform says so, or it has none."""
+        known = [record for record in self._read()[0].values() if _is_of(record, program)]
+        return any(record.by_hand for record in known) or self.unknown_since(program) is not None
+
     def write_record(self, record: Record) -> None:
         """Put one platform's record beside the others. Call it with the lock held."""
         write_atomically(self.record_path, self._with(record))

@@ -47,7 +47,7 @@ def record_baseline(context: Context, judge: Judge, since: str) -> Record:
         if call := find_fixed_seed(program.source):
             raise UsageError(f"{path}: `{call}`: {FIXED_SEED}")
         record = context.baseline.record(context.fingerprint, program)
-        by_hand = record.by_hand or bool(context.baseline.unknown_since(program))
+        by_hand = context.baseline.is_by_hand(program)
         if context.options.record and record.recorded_at <= since:
             record = Record(program.sha, program.code_sha, context.fingerprint)
         lacking = range(len(record.scores), context.track.seeds)

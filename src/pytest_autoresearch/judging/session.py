@@ -92,13 +92,15 @@ class Session:
         if self._problem:
             raise UsageError(self._problem)
         context = self.context
+        if context.options.record:  # asked for in so many words, whatever becomes of the experiments
+            self.make_ready()
         try:
             experiment, program = planning.read(context, path)
         except UsageError as error:
             raise NoExperiment(context.shorten(error)) from None
         self._fetch_corpus()
         record = self._record or stored_record(context)
-        if context.options.record or len(record.scores) < context.track.seeds:
+        if len(record.scores) < context.track.seeds:
             planning.check_earlier(context, experiment)
             record = self.make_ready()
         return planning.make_plan(context, experiment, program, record)
