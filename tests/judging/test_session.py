@@ -259,6 +259,29 @@ def test_a_baseline_that_does_not_train_is_one_problem_and_tried_once(project: T
     assert len(fake.specs) == 1
 
 
+@pytest.mark.parametrize("text", [None, "another program"])
+def test_what_was_kept_is_trained_again_where_its_program_is_gone(
+    project: TinyProject, fake: FakeExecutor, text: str | None
+) -> None:
+    project.night(fake, promote=False)
+    (program,) = project.path.glob("results/cpu/better-*/seed-0/program.py")
+    program.write_text(text) if text else program.unlink()
+    night = project.night(fake)
+    assert night.trained == [("better", 0), ("better", 1)]
+    assert night.summary.promotion
+    assert night.summary.promotion.verdict.experiment == "better"
+
+
+def test_a_quick_look_becomes_what_the_track_asks_for(project: TinyProject) -> None:
+    project.idea("good")
+    fake = project.fake(good=GOOD)
+    assert "(quick look)" in project.night(fake, seeds=1).lines["good"]
+    project.track("seeds = 2", "seeds = 1")
+    night = project.night(fake)
+    assert night.lines["good"].startswith("KEPT (replayed) ")
+    assert night.summary.promotion
+
+
 # -- a baseline that was changed by hand --
 
 
@@ -324,9 +347,11 @@ def test_going_back_to_an_earlier_baseline_is_by_hand(project: TinyProject) -> N
 def test_comments_and_layout_are_no_change(project: TinyProject, fake: FakeExecutor) -> None:
     project.night(fake, promote=False)
     train_py(project).write_text(f"# why\n{BASELINE}".replace("WIDTH = 16", "WIDTH  =  16  # narrow"))
-    night = project.night(fake, promote=False)
-    assert night.trained == []
-    assert night.verdicts["good"].replayed
+    night = project.night(fake)
+    assert night.verdicts["bad"].replayed
+    assert {name for name, _ in night.trained} == {"good", "better"}, "what is promoted has the comments of today"
+    assert night.summary.promotion
+    assert train_py(project).read_text().startswith("# why\n")
 
 
 def test_what_another_platform_has_recorded_is_recorded_here(

@@ -70,12 +70,22 @@ def verdict_key(context: Context, experiment: Experiment, program: Program, reco
 
 
 def replay(context: Context, experiment: Experiment, key: str, note: str = "") -> Verdict | None:
-    """The verdict of that key as this experiment gets to see it."""
-    verdict = context.evidence.find(context.track.name, key)
+    """The verdict of that key as this experiment gets to see it; none where it was kept and cannot be promoted."""
+    found = (verdict for verdict in context.evidence.find(context.track.name, key) if _is_of_use(context, verdict))
+    verdict = next(found, None)
     if verdict is None:
         return None
     same_as = "" if verdict.experiment == experiment.name else verdict.experiment
-    return replace(verdict, replayed=True, same_as=same_as, note=note)
+    provisional = bool(context.provisional)  # a quick look may have become what the track asks for
+    return replace(verdict, replayed=True, same_as=same_as, provisional=provisional, note=note)
+
+
+def _is_of_use(context: Context, verdict: Verdict) -> bool:
+    """Whether a session may replay a verdict. What was kept is to be promoted: that takes the program that was judged,
+    on the baseline's very text, for comments that were changed since must not be lost."""
+    if verdict.outcome is not Outcome.KEPT or context.provisional or not context.options.promote:
+        return True
+    return verdict.baseline_sha == context.baseline_program.sha and context.evidence.program(verdict) is not None
 
 
 def check_earlier(context: Context, experiment: Experiment) -> None:

@@ -133,7 +133,11 @@ class Session:
             return plan.replayed
         record = self.make_ready()
         with self.context.evidence.lock(plan.key):
-            again = None if self.context.options.rerun else planning.replay(self.context, plan.experiment, plan.key)
+            again = (
+                None
+                if self.context.options.rerun
+                else planning.replay(self.context, plan.experiment, plan.key, plan.note)
+            )
             if again:
                 return again  # another session has judged it while this one waited
             try:
@@ -188,7 +192,7 @@ class Session:
         with context.evidence.lock(key):
             known = context.evidence.find(context.track.name, key)
             if known and not context.options.rerun:
-                return replace(known, replayed=True)
+                return replace(known[0], replayed=True)
             verdict = Verdict(
                 experiment=name,
                 description=name,
