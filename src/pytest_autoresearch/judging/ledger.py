@@ -156,5 +156,6 @@ class Ledger:
 
 
 def _plain(text: str) -> str:
-    """A cell: readers of tables take a quotation mark for the start of one."""
+    """A cell: readers of tables take a quotation mark for the start of one. A file's name need not be UTF-8."""
+    text = text.encode(errors="backslashreplace").decode()
     return text.translate(str.maketrans('\t\r\n"', "   '"))
