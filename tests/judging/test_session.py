@@ -392,6 +392,22 @@ def test_killed_twice_is_crashed(project: TinyProject) -> None:
     assert night.lines["good"] == "CRASHED 1.9000 against 2.0000 on seed 0 (-0.1000, p 0.045) killed by SIGKILL"
 
 
+def test_killed_on_two_seeds_is_crashed(project: TinyProject) -> None:
+    """A program may kill itself where its luck is bad: it gets one more chance, not one for each seed."""
+    project.idea("unlucky")
+    killed = failed(Outcome.CRASHED, "killed by SIGKILL", interrupted=True)
+
+    class Unlucky(FakeExecutor):
+        def run(self, spec, on_progress):  # type: ignore[no-untyped-def]
+            tries = sum(spec == other for other in self.specs)
+            self.canned = {"# unlucky #": GOOD if tries else [killed, killed]}
+            return super().run(spec, on_progress)
+
+    night = project.night(Unlucky(project.path, [2.0, 2.02], {}))
+    assert night.trained[2:] == [("unlucky", 0), ("unlucky", 0), ("unlucky", 1)]
+    assert night.verdicts["unlucky"].outcome is Outcome.CRASHED
+
+
 def test_a_crash_of_its_own_is_tried_once(project: TinyProject) -> None:
     project.idea("good")
     night = project.night(project.fake(good=[failed(Outcome.CRASHED, "killed by SIGSEGV")]))

@@ -62,6 +62,8 @@ def record_baseline(context: Context, judge: Judge, since: str) -> Record:
 
 def _trained(context: Context, judge: Judge, seed: int) -> RunResult:
     result = judge.run("baseline", context.baseline_program, seed)
+    if result.interrupted:
+        result = judge.run("baseline", context.baseline_program, seed, again=True)
     if result.val_bpb is None:
         folder = context.evidence.of(context.track.name, "baseline", context.baseline_program.sha)
         raise UsageError(
