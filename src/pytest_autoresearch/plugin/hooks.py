@@ -183,9 +183,9 @@ class Controller:
             return
         self._header_shown = True
         check(self.config)
-        reporter = self.config.pluginmanager.getplugin("terminalreporter")
-        for line in header(self.config):
-            reporter.write_line(line)
+        if reporter := self.config.pluginmanager.getplugin("terminalreporter"):
+            for line in header(self.config):
+                reporter.write_line(line)
 
     def _has_session(self, exitstatus: int) -> bool:
         """Whether there was something to judge, and it could be judged."""
