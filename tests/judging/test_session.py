@@ -417,6 +417,18 @@ def test_a_crash_of_its_own_is_tried_once(project: TinyProject) -> None:
 # -- files that are no experiments --
 
 
+def test_what_lost_its_names_to_a_promotion_was_judged_against_an_earlier_baseline(
+    project: TinyProject, fake: FakeExecutor
+) -> None:
+    write(project.path / "experiments/better.py", f"# better #\n{BASELINE}".replace("WIDTH", "SIZE"))
+    first = project.night(fake)
+    assert first.summary.promotion
+    assert first.summary.promotion.verdict.experiment == "better"
+    second = project.night(fake)
+    assert second.skipped["bad"].startswith("discarded against an earlier baseline")
+    assert "`WIDTH`: baseline/cpu/train.py has no such name" in second.lines["good"]
+
+
 def test_a_broken_file_is_a_verdict_of_its_own(project: TinyProject, fake: FakeExecutor) -> None:
     write(project.path / "experiments/broken.py", "def train(run:\n")
     night = project.night(fake, promote=False)

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
 from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.judging.context import Context
@@ -44,7 +45,12 @@ def read(context: Context, path: Path) -> tuple[Experiment, Program]:
     name = context.track.folder.name
     if experiment.track and not f"{name}-".startswith(f"{experiment.track}-"):
         raise NotJudged(f"only for track {experiment.track}; this is {name}")
-    program = experiment.program(context.baseline_program.source, context.baseline.path)
+    try:
+        program = experiment.program(context.baseline_program.source, context.baseline.path)
+    except UsageError:
+        if not context.lacks_corpus:
+            check_earlier(context, experiment)  # it was an experiment on a baseline that had those names
+        raise
     if same_program(context.baseline_program.source, program.source):
         raise NotJudged("the program equals the baseline", unchanged=True)
     return experiment, program
