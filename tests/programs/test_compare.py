@@ -97,7 +97,7 @@ def test_a_body_that_is_only_a_docstring_is_an_empty_one():
     "reads",
     [
         *("train.__doc__", "inspect.getsource(train)", "open(__file__)", "inspect.getdoc(train)"),
-        *("train.__code__", "inspect.getcomments(train)", "open(sys.argv[3])", "globals()", "vars(train)"),
+        *("train.__code__", "inspect.getcomments(train)", "open(path)", "sys.argv", "globals()", "vars(train)"),
     ],
 )
 def test_the_text_matters_to_a_program_that_may_read_it(reads):

@@ -12,7 +12,7 @@ from pytest_autoresearch.programs.statements import unix
 
 _READS_ITSELF = re.compile(
     r"__doc__|__file__|__code__|__dict__|\bco_|lineno|getdoc|getsource|findsource|getcomments|globals\(|vars\(|argv"
-    r"|linecache|tokenize|traceback|pydoc|_getframe"
+    r"|linecache|tokenize|traceback|pydoc|_getframe|get_source|__globals__|\bopen\(|read_text|read_bytes|/proc"
 )
 
 
