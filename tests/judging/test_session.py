@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeExecutor, failed, result
+from filelock import Timeout
 from tiny_project import BASELINE, TinyProject, write
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome
+from pytest_autoresearch.judging.evidence import Evidence
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.judging.session import Session
 
@@ -178,6 +180,25 @@ def test_two_names_of_one_program_in_one_session(project: TinyProject) -> None:
     assert night.lines["two"].startswith("KEPT (replayed, same program as one) ")
     assert night.summary.promotion
     assert statuses(project) == [("baseline", "keep"), ("one", "keep")]
+
+
+def test_two_sessions_with_other_settings_do_not_write_to_one_folder_at_once(project: TinyProject) -> None:
+    """The key of a verdict has the number of seeds; the folder of its runs has not."""
+    project.idea("good")
+    asked: list[bool] = []
+
+    class Asking(FakeExecutor):
+        def run(self, spec, on_progress):  # type: ignore[no-untyped-def]
+            folder = str(Path(spec.evidence).parent)
+            try:
+                Evidence(project.path).lock(folder).acquire(timeout=0)
+                asked.append("baseline-" in folder)
+            except Timeout:
+                asked.append("good-" in folder)
+            return super().run(spec, on_progress)
+
+    project.night(Asking(project.path, [2.0, 2.02], {"# good #": GOOD}))
+    assert asked == [True] * 4
 
 
 def test_names_that_look_alike_share_no_evidence(project: TinyProject) -> None:

@@ -132,7 +132,8 @@ class Session:
         if plan.replayed:
             return plan.replayed
         record = self.make_ready()
-        with self.context.evidence.lock(plan.key):
+        lock, folder = self.context.evidence.lock, self._folder(plan.experiment.name, plan.program)
+        with lock(plan.key), lock(self.context.relative(folder)):  # a session with other seeds has the same folder
             again = (
                 None
                 if self.context.options.rerun
