@@ -124,6 +124,21 @@ def test_a_promotion_that_is_cut_short_is_all_or_nothing(
     assert not (baseline.track.folder / "promotion.json").exists()
 
 
+def test_what_was_changed_after_a_promotion_was_cut_short_is_not_overwritten(
+    baseline: Baseline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline.write_record(record_of(BASELINE, HERE))
+    with monkeypatch.context() as patch:
+        patch.setattr(Baseline, "complete_promotion", lambda self: None)
+        assert baseline.promote(NEW, record_of(NEW, HERE, 1.0), kept(NEW))
+    baseline.path.write_text("BY_HAND = 1\n")
+    with pytest.raises(UsageError, match=r"train\.py: changed since the promotion of norms/rmsnorm was cut short"):
+        baseline.source()
+    assert baseline.path.read_text() == "BY_HAND = 1\n"
+    baseline.path.write_text(BASELINE)
+    assert baseline.source() == NEW
+
+
 def test_a_promotion_against_another_record_is_none(baseline: Baseline) -> None:
     baseline.write_record(record_of(BASELINE, HERE, 2.5))
     assert not baseline.promote(NEW, record_of(NEW, HERE, 1.5), kept(NEW))
@@ -156,7 +171,8 @@ def test_a_damaged_promotion_says_so(baseline: Baseline, text: str) -> None:
 
 
 def test_a_damaged_record_says_so(baseline: Baseline) -> None:
-    for text in ("", "[]", '{"records": {"a": {"scores": 1}}}', '{"records": {"a": 3}}'):
+    promotions = '{"records": {}, "promotions": [{"experiment": "x", "changed": 5, "promoted_at": ""}]}'
+    for text in ("", "[]", '{"records": {"a": {"scores": 1}}}', '{"records": {"a": 3}}', promotions):
         write(baseline.record_path, text)
         with pytest.raises(UsageError, match=r"baseline\.json: not a baseline record"):
             baseline.record(HERE, OLD)

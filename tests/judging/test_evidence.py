@@ -45,13 +45,13 @@ def test_verdicts_are_read_from_nowhere_a_program_can_write(tmp_path: Path) -> N
 
 def test_a_verdict_is_found_by_its_key_whoever_earned_it(tmp_path: Path) -> None:
     evidence = Evidence(tmp_path)
-    assert evidence.find("cpu", "key") is None
+    assert evidence.find("cpu", "key") == []
     later = replace(VERDICT, experiment="later", evidence="results/cpu/later-1234567", finished_at="2027-01-01")
     for verdict in (later, VERDICT):
         evidence.save(verdict)
-    assert evidence.find("cpu", "key") == later
-    assert evidence.find("cuda", "key") is None
-    assert evidence.find("cpu", "*") is None
+    assert evidence.find("cpu", "key")[0] == later
+    assert evidence.find("cuda", "key") == []
+    assert evidence.find("cpu", "*") == []
 
 
 def test_a_source_is_found_by_its_hash(tmp_path: Path) -> None:

@@ -29,6 +29,13 @@ def test_a_line_is_one_line_whatever_the_description_holds(tmp_path: Path) -> No
     assert logged.status == "discard"
 
 
+def test_a_files_name_need_not_be_utf_8(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for _ in range(2):
+        ledger.log(replace(VERDICT, experiment="caf\udce9"))
+    assert [row["experiment"] for row in ledger.rows()] == [r"caf\udce9"]
+
+
 def test_the_baseline_has_one_line(tmp_path: Path) -> None:
     record = Record("p" * 64, "c" * 64, {}, RunStats.of([result(0, 2.0)]), "2026-01-01T00:00:00+00:00")
     ledger = Ledger(tmp_path)

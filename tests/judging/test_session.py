@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeExecutor, failed, result
+from filelock import Timeout
 from tiny_project import BASELINE, TinyProject, write
 
 from pytest_autoresearch.cli import main as autoresearch
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome
+from pytest_autoresearch.judging.evidence import Evidence
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.judging.session import Session
 
@@ -181,6 +183,25 @@ def test_two_names_of_one_program_in_one_session(project: TinyProject) -> None:
     assert statuses(project) == [("baseline", "keep"), ("one", "keep")]
 
 
+def test_two_sessions_with_other_settings_do_not_write_to_one_folder_at_once(project: TinyProject) -> None:
+    """The key of a verdict has the number of seeds; the folder of its runs has not."""
+    project.idea("good")
+    asked: list[bool] = []
+
+    class Asking(FakeExecutor):
+        def run(self, spec, on_progress):  # type: ignore[no-untyped-def]
+            folder = str(Path(spec.evidence).parent)
+            try:
+                Evidence(project.path).lock(folder).acquire(timeout=0)
+                asked.append("baseline-" in folder)
+            except Timeout:
+                asked.append("good-" in folder)
+            return super().run(spec, on_progress)
+
+    project.night(Asking(project.path, [2.0, 2.02], {"# good #": GOOD}))
+    assert asked == [True] * 4
+
+
 def test_names_that_look_alike_share_no_evidence(project: TinyProject) -> None:
     names = ["a/b", "a+b", "a--b", "a%2Bb", "a/b/c"]
     for name in names:
@@ -260,6 +281,29 @@ def test_a_baseline_that_does_not_train_is_one_problem_and_tried_once(project: T
     assert len(fake.specs) == 1
 
 
+@pytest.mark.parametrize("text", [None, "another program"])
+def test_what_was_kept_is_trained_again_where_its_program_is_gone(
+    project: TinyProject, fake: FakeExecutor, text: str | None
+) -> None:
+    project.night(fake, promote=False)
+    (program,) = project.path.glob("results/cpu/better-*/seed-0/program.py")
+    program.write_text(text) if text else program.unlink()
+    night = project.night(fake)
+    assert night.trained == [("better", 0), ("better", 1)]
+    assert night.summary.promotion
+    assert night.summary.promotion.verdict.experiment == "better"
+
+
+def test_a_quick_look_becomes_what_the_track_asks_for(project: TinyProject) -> None:
+    project.idea("good")
+    fake = project.fake(good=GOOD)
+    assert "(quick look)" in project.night(fake, seeds=1).lines["good"]
+    project.track("seeds = 2", "seeds = 1")
+    night = project.night(fake)
+    assert night.lines["good"].startswith("KEPT (replayed) ")
+    assert night.summary.promotion
+
+
 # -- a baseline that was changed by hand --
 
 
@@ -282,12 +326,54 @@ def test_a_changed_baseline_is_one_error_before_anything_trains(project: TinyPro
     assert project.night(fake, promote=False).trained == []
 
 
+def test_a_change_by_hand_is_recorded_even_where_nothing_is_judged(project: TinyProject) -> None:
+    project.idea("bad")
+    fake = project.fake(bad=BAD)
+    project.night(fake)
+    train_py(project).write_text(BASELINE.replace("WIDTH = 16", "WIDTH = 99"))
+    night = project.night(fake, record=True)
+    assert night.skipped["bad"].startswith("discarded against an earlier baseline")
+    assert night.trained == [("baseline", 0), ("baseline", 1)]
+    assert project.night(fake).trained == [], "and is no error any more"
+
+
+def baseline_lines(project: TinyProject) -> list[tuple[str, str]]:
+    return [(row["track"], row["description"]) for row in project.rows if row["experiment"] == "baseline"]
+
+
+def test_accepted_by_a_quick_look_is_by_hand_all_the_same(project: TinyProject) -> None:
+    project.idea("bad")
+    fake = project.fake(bad=BAD)
+    project.night(fake)
+    train_py(project).write_text(BASELINE.replace("WIDTH = 16", "WIDTH = 99"))
+    project.night(fake, record=True, retest=True, budget="5 steps")
+    project.night(fake, retest=True)
+    assert baseline_lines(project) == [
+        ("cpu", "baseline"),
+        ("cpu@5steps", "baseline, changed by hand"),
+        ("cpu", "baseline, changed by hand"),
+    ]
+
+
+def test_going_back_to_an_earlier_baseline_is_by_hand(project: TinyProject) -> None:
+    project.idea("good")
+    fake = project.fake(good=GOOD)
+    assert project.night(fake).summary.promotion
+    train_py(project).write_text(BASELINE)
+    with pytest.raises(UsageError, match="changed in `WIDTH` since its record"):
+        project.night(fake)
+    project.night(fake, record=True, retest=True, promote=False)
+    assert baseline_lines(project) == [("cpu", "baseline"), ("cpu", "baseline, changed by hand")]
+
+
 def test_comments_and_layout_are_no_change(project: TinyProject, fake: FakeExecutor) -> None:
     project.night(fake, promote=False)
     train_py(project).write_text(f"# why\n{BASELINE}".replace("WIDTH = 16", "WIDTH  =  16  # narrow"))
-    night = project.night(fake, promote=False)
-    assert night.trained == []
-    assert night.verdicts["good"].replayed
+    night = project.night(fake)
+    assert night.verdicts["bad"].replayed
+    assert {name for name, _ in night.trained} == {"good", "better"}, "what is promoted has the comments of today"
+    assert night.summary.promotion
+    assert train_py(project).read_text().startswith("# why\n")
 
 
 def test_what_another_platform_has_recorded_is_recorded_here(
@@ -328,6 +414,22 @@ def test_killed_twice_is_crashed(project: TinyProject) -> None:
     assert night.lines["good"] == "CRASHED 1.9000 against 2.0000 on seed 0 (-0.1000, p 0.045) killed by SIGKILL"
 
 
+def test_killed_on_two_seeds_is_crashed(project: TinyProject) -> None:
+    """A program may kill itself where its luck is bad: it gets one more chance, not one for each seed."""
+    project.idea("unlucky")
+    killed = failed(Outcome.CRASHED, "killed by SIGKILL", interrupted=True)
+
+    class Unlucky(FakeExecutor):
+        def run(self, spec, on_progress):  # type: ignore[no-untyped-def]
+            tries = sum(spec == other for other in self.specs)
+            self.canned = {"# unlucky #": GOOD if tries else [killed, killed]}
+            return super().run(spec, on_progress)
+
+    night = project.night(Unlucky(project.path, [2.0, 2.02], {}))
+    assert night.trained[2:] == [("unlucky", 0), ("unlucky", 0), ("unlucky", 1)]
+    assert night.verdicts["unlucky"].outcome is Outcome.CRASHED
+
+
 def test_a_crash_of_its_own_is_tried_once(project: TinyProject) -> None:
     project.idea("good")
     night = project.night(project.fake(good=[failed(Outcome.CRASHED, "killed by SIGSEGV")]))
@@ -335,6 +437,18 @@ def test_a_crash_of_its_own_is_tried_once(project: TinyProject) -> None:
 
 
 # -- files that are no experiments --
+
+
+def test_what_lost_its_names_to_a_promotion_was_judged_against_an_earlier_baseline(
+    project: TinyProject, fake: FakeExecutor
+) -> None:
+    write(project.path / "experiments/better.py", f"# better #\n{BASELINE}".replace("WIDTH", "SIZE"))
+    first = project.night(fake)
+    assert first.summary.promotion
+    assert first.summary.promotion.verdict.experiment == "better"
+    second = project.night(fake)
+    assert second.skipped["bad"].startswith("discarded against an earlier baseline")
+    assert "`WIDTH`: baseline/cpu/train.py has no such name" in second.lines["good"]
 
 
 def test_a_broken_file_is_a_verdict_of_its_own(project: TinyProject, fake: FakeExecutor) -> None:

@@ -138,6 +138,8 @@ def test_xdist_judges_in_workers_and_logs_and_promotes_once(recorded: TinyProjec
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert result.stderr.str().count("no track 'nope'; there is: cpu") == 1
     assert "INTERNALERROR" not in result.stdout.str()
+    result = project.pytester.runpytest_subprocess("experiments", "-n", "1", "-p", "no:terminal")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
 def test_a_pipe_hears_of_each_run_when_it_begins_and_ends(project: TinyProject, fake: FakeExecutor) -> None:

@@ -94,7 +94,11 @@ def test_a_body_that_is_only_a_docstring_is_an_empty_one():
 
 
 @pytest.mark.parametrize(
-    "reads", ["train.__doc__", "inspect.getsource(train)", "open(__file__)", "inspect.getdoc(train)"]
+    "reads",
+    [
+        *("train.__doc__", "inspect.getsource(train)", "open(__file__)", "inspect.getdoc(train)"),
+        *("train.__code__", "inspect.getcomments(train)", "open(path)", "sys.argv", "globals()", "vars(train)"),
+    ],
 )
 def test_the_text_matters_to_a_program_that_may_read_it(reads):
     one, other = (f'def train(run):\n    """{text}"""\n    return {reads}\n' for text in ("one", "two"))

@@ -121,6 +121,8 @@ def test_newlines_and_byte_order_mark_do_not_matter(read):
         (b"x = 1\n# caf\xe9\n", r":2: not UTF-8 \(byte 0xe9\)"),
         ("from baseline import *\n".encode("utf-16"), ":1: not UTF-8"),
         ("from baseline import *\nx = '\0'\n", ":2: source code cannot contain null bytes"),
+        ("# coding: utf_7\n# +AAo-LR = 2\ntrain = 1\n", ":1: declares the encoding utf_7; it must be UTF-8"),
+        ("#!/usr/bin/python\n# coding=latin-1\ntrain = 1\n", ":2: declares the encoding iso-8859-1; it must be"),
         ('"""Only a docstring."""\n', ": neither a program .* nor an overlay"),
         ("def tarin(run):\n    pass\n", ": neither a program .* nor an overlay"),
         ("def f():\n    train = 1\n", ": neither a program .* nor an overlay"),
@@ -172,6 +174,11 @@ def test_the_program_of_an_overlay(read):
     program = experiment.program(BASELINE, "train.py")
     assert program.source == BASELINE.replace("32", "16")
     assert program.sha == hashlib.sha256(program.source.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf8", "UTF_8"])
+def test_a_source_may_say_that_it_is_utf_8(read, encoding):
+    assert read(f"# -*- coding: {encoding} -*-\ndef train(run):\n    pass\n").name == "idea"
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def test_a_name_that_the_baseline_has_not_and_nothing_uses(change):
         "def gelu(x):\n    return x\n\nF.gelu = gelu",
         "_ = setattr(F, 'gelu', F.relu)",
         "_a, _b = patch(F)",
+        "DEPTH, _ = divmod(17, 4)",
         "@patch\ndef helper(x):\n    return x",
         "@patch\nclass Helper:\n    pass",
         "RATE = 3\n\n@patch\ndef helper(x):\n    return RATE",

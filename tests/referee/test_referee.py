@@ -2,6 +2,7 @@
 
 import math
 import signal
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -66,6 +67,17 @@ def test_training_is_measured_and_shown() -> None:
     assert [progress.stage for progress in seen] == ["starting", "training"]
     assert (seen[1].done, seen[1].loss, seen[1].tokens_per_second) == (0.2, 2.0, pytest.approx(32))
     assert seen[1].seconds_left == pytest.approx(16)
+
+
+def test_a_million_losses_take_no_room() -> None:
+    referee, _ = make_referee()
+    handle(referee, START)
+    tracemalloc.start()
+    for number in range(10_000):
+        handle(referee, Logged(number + 0.5))
+    assert tracemalloc.get_traced_memory()[0] < 20_000
+    tracemalloc.stop()
+    assert result(referee).curve[0] == 5_000
 
 
 @pytest.mark.parametrize(

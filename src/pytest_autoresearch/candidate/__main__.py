@@ -161,7 +161,8 @@ def load_program(path: Path) -> types.ModuleType:
     module = types.ModuleType("program")
     module.__file__ = str(path)
     sys.modules["program"] = module
-    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    source = path.read_text(encoding="utf-8")  # from bytes Python would obey `# coding:`, and find code in comments
+    exec(compile(source, str(path), "exec"), module.__dict__)
     return module
 
 

@@ -4,7 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from statistics import fmean
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin
+
+Checked = TypeVar("Checked")
 
 
 class Outcome(StrEnum):
@@ -43,6 +46,14 @@ class RunStats:
         """The measurements of results, which have attributes of these names (see `referee.executor.RunResult`)."""
         results = list(results)
         return cls(**{column.name: [getattr(result, column.name) for result in results] for column in fields(cls)})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunStats":
+        """The inverse of `dataclasses.asdict`. TypeError or ValueError where the fields are others."""
+        stats = check_types(cls(**values))
+        if len({len(column) for column in vars(stats).values()}) > 1:
+            raise ValueError("stats need an entry for each run in every list")
+        return stats
 
     def __len__(self) -> int:
         return len(self.val_bpb)
@@ -97,10 +108,10 @@ class Record:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Record":
         """The inverse of `dataclasses.asdict`. TypeError, KeyError or ValueError where the fields are others."""
-        stats = RunStats(**values["stats"])
+        stats = RunStats.from_dict(values["stats"])
         if any(not isinstance(score, float) for score in stats.val_bpb):
             raise ValueError("a record needs a score for each seed")
-        return cls(**{**values, "stats": stats})
+        return check_types(cls(**{**values, "stats": stats}))
 
 
 @dataclass(frozen=True)
@@ -148,7 +159,8 @@ class Verdict:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Verdict":
         """The inverse of `as_dict`. TypeError, KeyError or ValueError where the fields are others."""
-        return cls(**{**values, "outcome": Outcome(values["outcome"]), "stats": RunStats(**values["stats"])})
+        stats = RunStats.from_dict(values["stats"])
+        return check_types(cls(**{**values, "outcome": Outcome(values["outcome"]), "stats": stats}))
 
     @property
     def scores(self) -> list[float]:
@@ -171,3 +183,25 @@ class Verdict:
     @property
     def memory_gb(self) -> float:
         return self.stats.peak_memory_gb
+
+
+# -- what others have written --
+
+
+def check_types(instance: Checked) -> Checked:
+    """A dataclass instance whose fields were read from a file, if each has the type that it declares. TypeError."""
+    for each in fields(instance):  # type: ignore[arg-type]
+        if not _is_a(getattr(instance, each.name), each.type):
+            raise TypeError(f"{each.name} is {getattr(instance, each.name)!r:.40}")
+    return instance
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return any(_is_a(value, each) for each in inner)
+    if origin is list:
+        return isinstance(value, list) and all(_is_a(item, inner[0]) for item in value)
+    if origin in (dict, Mapping):
+        return isinstance(value, dict) and all(_is_a(item, inner[1]) for item in value.values())
+    return type(value) in (int, float) if kind is float else isinstance(value, kind)

@@ -10,9 +10,10 @@ from filelock import FileLock
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import now, temporary, write_atomically
-from pytest_autoresearch.core.records import Record, Verdict
+from pytest_autoresearch.core.records import Record, Verdict, check_types
 from pytest_autoresearch.core.track import Track, digest
 from pytest_autoresearch.judging.ledger import Ledger
+from pytest_autoresearch.programs.compare import sha256
 from pytest_autoresearch.programs.experiment import Program
 from pytest_autoresearch.programs.history import changed_lines
 from pytest_autoresearch.programs.statements import unix
@@ -76,6 +77,11 @@ class Baseline:
             return None
         return max(records, key=lambda record: record.recorded_at, default=None)
 
+    def is_by_hand(self, program: Program) -> bool:
+        """Whether this program was changed by hand: a record of it on some platform says so, or it has none."""
+        known = [record for record in self._read()[0].values() if _is_of(record, program)]
+        return any(record.by_hand for record in known) or self.unknown_since(program) is not None
+
     def write_record(self, record: Record) -> None:
         """Put one platform's record beside the others. Call it with the lock held."""
         write_atomically(self.record_path, self._with(record))
@@ -134,6 +140,11 @@ class Baseline:
                 return  # somebody else has just completed it
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(f"{self._promotion_path}: not a promotion ({error!r}); delete it") from None
+            if Program(unix(self.path.read_text(encoding="utf-8"))).sha not in (verdict.baseline_sha, sha256(program)):
+                raise UsageError(
+                    f"{self.path}: changed since the promotion of {verdict.experiment} was cut short: "
+                    f"put it back, or delete {self._promotion_path.name} beside it to give the promotion up"
+                )
             self.ledger.log(verdict)
             write_atomically(self.path, program)
             write_atomically(self.record_path, records)
@@ -156,7 +167,7 @@ class Baseline:
         try:
             document: dict[str, Any] = json.loads(self.record_path.read_text(encoding="utf-8"))
             records = {platform: Record.from_dict(stored) for platform, stored in document["records"].items()}
-            promotions = [PastPromotion(**past) for past in document.get("promotions", [])]
+            promotions = [check_types(PastPromotion(**past)) for past in document.get("promotions", [])]
         except FileNotFoundError:
             return {}, []
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -43,9 +43,18 @@ class Evidence:
         with self.lock("verdicts"):
             write_atomically(folder / f"verdict-{verdict.key}.json", text)
 
-    def find(self, track: str, key: str) -> Verdict | None:
-        """The verdict of that key, whichever experiment earned it; the latest where there are several."""
-        return next(reversed(self._read((self.folder / track).glob(f"*/verdict-{glob.escape(key)}.json"))), None)
+    def find(self, track: str, key: str) -> list[Verdict]:
+        """The verdicts of that key, whichever experiments earned them; the latest first."""
+        return self._read((self.folder / track).glob(f"*/verdict-{glob.escape(key)}.json"))[::-1]
+
+    def program(self, verdict: Verdict) -> Program | None:
+        """The program that was judged; None where it is no longer there."""
+        try:
+            path = self.root / verdict.evidence / "seed-0" / "program.py"
+            program = Program(path.read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            return None
+        return program if program.sha == verdict.program_sha else None
 
     def verdicts(self, track: str, experiment: str) -> list[Verdict]:
         """Every verdict on an experiment, oldest first."""

@@ -51,10 +51,13 @@ class Judge:
     context: Context
     monitor: RunMonitor
 
-    def run(self, name: str, program: Program, seed: int, record: Record | None = None) -> RunResult:
+    def run(
+        self, name: str, program: Program, seed: int, record: Record | None = None, again: bool = False
+    ) -> RunResult:
         """Train a program with one seed, within limits from the baseline's `record`; the evidence goes by its name.
 
-        A run that a signal from outside may have ended is tried once more.
+        `again`: because a signal from outside may have ended the first try. Whoever asks may do so once: a program can
+        send the signal itself where it has no luck.
         """
         track = self.context.track
         folder = self.context.evidence.of(track.name, name, program.sha) / f"seed-{seed}"
@@ -67,9 +70,7 @@ class Judge:
             self.context.options.sandbox,
         )
         spec = within_limits(spec, record)
-        label = f"{name} seed {seed + 1}/{track.seeds}"
-        result = self._run(label, spec)
-        return self._run(f"{label} again", spec) if result.interrupted else result
+        return self._run(f"{name} seed {seed + 1}/{track.seeds}" + " again" * again, spec)
 
     def _run(self, label: str, spec: JobSpec) -> RunResult:
         seconds = spec.track.budget.limit + GRACE
@@ -98,8 +99,13 @@ class Judge:
         margin = (track.simplify_margin or 0.0) * experiment.simplifies
         decision = Decision(None)
         results: list[RunResult] = []
+        interrupted = False
         while not judged:
-            results.append(self.run(experiment.name, program, len(results), record))
+            result = self.run(experiment.name, program, len(results), record)
+            if result.interrupted and not interrupted:
+                interrupted = True
+                result = self.run(experiment.name, program, len(results), record, again=True)
+            results.append(result)
             scores = RunStats.of(results).scores
             decision = decide(record.scores, scores, track.alpha, track.noise, margin)
             judged = self.check_run(results, record)

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
 from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.judging.context import Context
@@ -44,7 +45,12 @@ def read(context: Context, path: Path) -> tuple[Experiment, Program]:
     name = context.track.folder.name
     if experiment.track and not f"{name}-".startswith(f"{experiment.track}-"):
         raise NotJudged(f"only for track {experiment.track}; this is {name}")
-    program = experiment.program(context.baseline_program.source, context.baseline.path)
+    try:
+        program = experiment.program(context.baseline_program.source, context.baseline.path)
+    except UsageError:
+        if not context.lacks_corpus:
+            check_earlier(context, experiment)  # it was an experiment on a baseline that had those names
+        raise
     if same_program(context.baseline_program.source, program.source):
         raise NotJudged("the program equals the baseline", unchanged=True)
     return experiment, program
@@ -70,12 +76,22 @@ def verdict_key(context: Context, experiment: Experiment, program: Program, reco
 
 
 def replay(context: Context, experiment: Experiment, key: str, note: str = "") -> Verdict | None:
-    """The verdict of that key as this experiment gets to see it."""
-    verdict = context.evidence.find(context.track.name, key)
+    """The verdict of that key as this experiment gets to see it; none where it was kept and cannot be promoted."""
+    found = (verdict for verdict in context.evidence.find(context.track.name, key) if _is_of_use(context, verdict))
+    verdict = next(found, None)
     if verdict is None:
         return None
     same_as = "" if verdict.experiment == experiment.name else verdict.experiment
-    return replace(verdict, replayed=True, same_as=same_as, note=note)
+    provisional = bool(context.provisional)  # a quick look may have become what the track asks for
+    return replace(verdict, replayed=True, same_as=same_as, provisional=provisional, note=note)
+
+
+def _is_of_use(context: Context, verdict: Verdict) -> bool:
+    """Whether a session may replay a verdict. What was kept is to be promoted: that takes the program that was judged,
+    on the baseline's very text, for comments that were changed since must not be lost."""
+    if verdict.outcome is not Outcome.KEPT or context.provisional or not context.options.promote:
+        return True
+    return verdict.baseline_sha == context.baseline_program.sha and context.evidence.program(verdict) is not None
 
 
 def check_earlier(context: Context, experiment: Experiment) -> None:

@@ -47,7 +47,7 @@ def record_baseline(context: Context, judge: Judge, since: str) -> Record:
         if call := find_fixed_seed(program.source):
             raise UsageError(f"{path}: `{call}`: {FIXED_SEED}")
         record = context.baseline.record(context.fingerprint, program)
-        by_hand = record.by_hand or bool(context.baseline.unknown_since(program))
+        by_hand = context.baseline.is_by_hand(program)
         if context.options.record and record.recorded_at <= since:
             record = Record(program.sha, program.code_sha, context.fingerprint)
         lacking = range(len(record.scores), context.track.seeds)
@@ -62,6 +62,8 @@ def record_baseline(context: Context, judge: Judge, since: str) -> Record:
 
 def _trained(context: Context, judge: Judge, seed: int) -> RunResult:
     result = judge.run("baseline", context.baseline_program, seed)
+    if result.interrupted:
+        result = judge.run("baseline", context.baseline_program, seed, again=True)
     if result.val_bpb is None:
         folder = context.evidence.of(context.track.name, "baseline", context.baseline_program.sha)
         raise UsageError(

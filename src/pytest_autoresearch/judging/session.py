@@ -92,13 +92,15 @@ class Session:
         if self._problem:
             raise UsageError(self._problem)
         context = self.context
+        if context.options.record:  # asked for in so many words, whatever becomes of the experiments
+            self.make_ready()
         try:
             experiment, program = planning.read(context, path)
         except UsageError as error:
             raise NoExperiment(context.shorten(error)) from None
         self._fetch_corpus()
         record = self._record or stored_record(context)
-        if context.options.record or len(record.scores) < context.track.seeds:
+        if len(record.scores) < context.track.seeds:
             planning.check_earlier(context, experiment)
             record = self.make_ready()
         return planning.make_plan(context, experiment, program, record)
@@ -130,8 +132,13 @@ class Session:
         if plan.replayed:
             return plan.replayed
         record = self.make_ready()
-        with self.context.evidence.lock(plan.key):
-            again = None if self.context.options.rerun else planning.replay(self.context, plan.experiment, plan.key)
+        lock, folder = self.context.evidence.lock, self._folder(plan.experiment.name, plan.program)
+        with lock(plan.key), lock(self.context.relative(folder)):  # a session with other seeds has the same folder
+            again = (
+                None
+                if self.context.options.rerun
+                else planning.replay(self.context, plan.experiment, plan.key, plan.note)
+            )
             if again:
                 return again  # another session has judged it while this one waited
             try:
@@ -186,7 +193,7 @@ class Session:
         with context.evidence.lock(key):
             known = context.evidence.find(context.track.name, key)
             if known and not context.options.rerun:
-                return replace(known, replayed=True)
+                return replace(known[0], replayed=True)
             verdict = Verdict(
                 experiment=name,
                 description=name,

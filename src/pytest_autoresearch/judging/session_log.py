@@ -78,9 +78,9 @@ class SessionLog:
 
     def _promote(self, verdict: Verdict) -> Promotion | None:
         context = self._context
-        path = context.project.root / verdict.evidence / "seed-0" / "program.py"
-        program = Program(path.read_text(encoding="utf-8", errors="replace"))
-        if program.sha != verdict.program_sha:
+        program = context.evidence.program(verdict)
+        if program is None:
+            path = f"{verdict.evidence}/seed-0/program.py"
             raise UsageError(f"{path}: not the program that was judged; nothing promoted")
         record = Record(program.sha, program.code_sha, context.fingerprint, verdict.stats, verdict.finished_at)
         if context.baseline.promote(program.source, record, verdict):

@@ -10,7 +10,10 @@ from functools import lru_cache
 
 from pytest_autoresearch.programs.statements import unix
 
-_READS_ITSELF = re.compile(r"__doc__|getdoc|getsource|__file__|linecache|lineno")
+_READS_ITSELF = re.compile(
+    r"__doc__|__file__|__code__|__dict__|\bco_|lineno|getdoc|getsource|findsource|getcomments|globals\(|vars\(|argv"
+    r"|linecache|tokenize|traceback|pydoc|_getframe|get_source|__globals__|\bopen\(|read_text|read_bytes|/proc"
+)
 
 
 def sha256(text: str) -> str:

@@ -30,7 +30,8 @@ def unknown_names(baseline: str, overlay: str) -> dict[str, int]:
         names = piece.names
         if _may_act(piece):
             used |= names.binds
-        for name in names.binds - known:
+        idle = {name for name in names.binds if name.startswith("_")} if len(names.binds) > 1 else set()  # `a, _ = f()`
+        for name in names.binds - known - idle:
             new.setdefault(name, piece.node.lineno)
             mentioned_by[name] = mentioned_by.get(name, set()) | names.mentions
         if names.binds & known or _may_act(piece):

@@ -4,7 +4,10 @@ Nothing is imported or run. `ast` says what a statement is; the text says how it
 """
 
 import ast
+import codecs
+import io
 import re
+import tokenize
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -28,6 +31,9 @@ def parse(source: str) -> ast.Module:
         if "\0" in source:  # Python 3.11 raises a ValueError, without the line
             line = source.count("\n", 0, source.index("\0")) + 1
             raise SyntaxError("source code cannot contain null bytes", (None, line, None, None))
+        encoding, lines = tokenize.detect_encoding(io.BytesIO(source.encode()).readline)
+        if codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):  # in another one a comment here may be code
+            raise SyntaxError(f"declares the encoding {encoding}; it must be UTF-8", (None, len(lines), None, None))
         tree = ast.parse(source)
         compile(source, "program", "exec", dont_inherit=True)  # finds more: `return` outside a function
     return tree

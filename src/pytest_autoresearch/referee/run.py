@@ -34,7 +34,7 @@ class Referee:
         self._meter = Meter(job.track.budget, self._began, compiles=job.track.device != "cpu")
         self._stage = "starting"
         self._loss = math.nan
-        self._losses: list[list[float]] = [[] for _ in range(CURVE_POINTS)]
+        self._losses = [(0.0, 0)] * CURVE_POINTS  # their sum and their number: a program may log millions
         self._scalars: dict[str, float | None] = {}
         self._rng_digest: list[str] = []
         self._saved = SavedFiles()
@@ -146,7 +146,8 @@ class Referee:
         if not math.isfinite(self._loss):
             raise Failed(Outcome.DIVERGED, f"loss is {self._loss} in step {self._meter.steps + 1}")
         bucket = min(CURVE_POINTS - 1, int(self._meter.progress * CURVE_POINTS))
-        self._losses[bucket].append(self._loss)
+        total, count = self._losses[bucket]
+        self._losses[bucket] = total + self._loss, count + 1
         self._scalars = {name: _finite(value) for name, value in message.scalars.items()}
 
     def _check_cpu(self, candidate: Candidate) -> None:
@@ -238,7 +239,7 @@ class Referee:
             referee_memory_gb=round(self._own_device_memory / 1e9, 3),
             isolation=self.job.isolation,
             rng_digest=self._rng_digest,
-            curve=[_finite(sum(losses) / len(losses)) if losses else None for losses in self._losses],
+            curve=[_finite(total / count) if count else None for total, count in self._losses],
             scalars=self._scalars,
         )
 
