@@ -8,10 +8,11 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, get_args
 
 from pytest_autoresearch.core.budget import Budget
 
+T = TypeVar("T")
 Count = Annotated[int, "0 <= n < 2**63"]
 
 MAX_LINE = 1 << 20
@@ -120,9 +121,7 @@ class Raised:
 
 
 Message = Job | Ask | Started | Stepped | Logged | Saved | Trained | Answered | Raised
-_KINDS: dict[str, type[Message]] = {
-    kind.__name__.lower(): kind for kind in (Job, Ask, Started, Stepped, Logged, Saved, Trained, Answered, Raised)
-}
+_KINDS: dict[str, type[Message]] = {kind.__name__.lower(): kind for kind in get_args(Message)}
 
 
 # -- encoding --
@@ -139,9 +138,7 @@ def decode(line: bytes | str) -> Message:
         content = json.loads(line)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if not isinstance(content, dict):
-        raise ValueError("not an object")
-    event = content.pop("event", None)
+    event = _exactly(dict, content).pop("event", None)
     if not isinstance(event, str) or event not in _KINDS:
         raise ValueError("no such event")
     message: Message = _build(_KINDS[event], content)
@@ -151,65 +148,44 @@ def decode(line: bytes | str) -> Message:
 def _build(kind: type[Any], content: object) -> Any:
     """A dataclass from its fields as JSON has them."""
     expected = {each.name: each.type for each in fields(kind)}
-    if not isinstance(content, dict) or content.keys() != expected.keys():
+    values = _exactly(dict, content)
+    if values.keys() != expected.keys():
         raise ValueError(f"{kind.__name__} has the fields {', '.join(expected)}")
-    return kind(**{name: _READ[expected[name]](value) for name, value in content.items()})
+    return kind(**{name: _READ[expected[name]](value) for name, value in values.items()})
 
 
 def _plain(value: Any) -> Any:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else b64encode(value).decode()
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("not a string")
-    return value
-
-
-def _truth(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("neither true nor false")
+def _exactly(kind: type[T], value: object) -> T:
+    if type(value) is not kind:
+        raise ValueError(f"not of type {kind.__name__}")
     return value
 
 
 def _count(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
+    if not 0 <= (count := _exactly(int, value)) < 2**63:
         raise ValueError("not a count")
-    return value
+    return count
 
 
 def _number(value: object) -> float:
-    if type(value) is int and abs(value) < 2**63:
-        return float(value)
-    if type(value) is not float:
-        raise ValueError("not a number")
-    return value
-
-
-def _texts(value: object) -> list[str]:
-    if not isinstance(value, list):
-        raise ValueError("not a list")
-    return [_text(item) for item in value]
-
-
-def _numbers(value: object) -> dict[str, float]:
-    if not isinstance(value, dict):
-        raise ValueError("not an object")
-    return {name: _number(item) for name, item in value.items()}
+    return float(value) if type(value) is int and abs(value) < 2**63 else _exactly(float, value)
 
 
 _READ: dict[Any, Callable[[object], Any]] = {
-    str: _text,
-    bool: _truth,
+    str: lambda value: _exactly(str, value),
+    bool: lambda value: _exactly(bool, value),
     Count: _count,
     float: _number,
     float | None: lambda value: None if value is None else _number(value),
-    list[str]: _texts,
-    dict[str, float]: _numbers,
-    bytes: lambda value: b64decode(_text(value), validate=True),
+    list[str]: lambda value: [_exactly(str, item) for item in _exactly(list, value)],
+    dict[str, float]: lambda value: {name: _number(item) for name, item in _exactly(dict, value).items()},
+    bytes: lambda value: b64decode(_exactly(str, value), validate=True),
     Budget: lambda value: _build(Budget, value),
 }
-"""How a field of each type is read."""
+"""The function that reads a field of each type. ValueError where the value is of another type."""
 
 
 # -- limits --
