@@ -8,6 +8,7 @@ import platform
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -72,15 +73,9 @@ def _whole(value: object) -> int:
     return value
 
 
-def _probability(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1:
-        raise ValueError("a number between 0 and 1")
-    return float(value)
-
-
-def _positive(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise ValueError("a positive number")
+def _positive(value: object, below: float = math.inf, allowed: str = "a positive number") -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < below:
+        raise ValueError(allowed)
     return float(value)
 
 
@@ -92,7 +87,7 @@ def _bytes(value: object) -> float:
     return parse_amount(value, ["GB"])[0] * 1e9
 
 
-# Every key of track.toml: (section, key) → the function that reads its value.
+# Every key of track.toml: (section, key) → the function that reads its value. No two sections have a key in common.
 _KEYS: dict[tuple[str, str], Callable[[object], Any]] = {
     ("", "description"): _string,
     ("", "device"): _device,
@@ -105,7 +100,7 @@ _KEYS: dict[tuple[str, str], Callable[[object], Any]] = {
     ("budget", "limit"): _seconds,
     ("evaluation", "batch_size"): _whole,
     ("verdict", "seeds"): _whole,
-    ("verdict", "alpha"): _probability,
+    ("verdict", "alpha"): partial(_positive, below=1, allowed="a number between 0 and 1"),
 }
 _OPTIONAL: dict[tuple[str, str], Callable[[object], Any]] = {
     ("budget", "memory"): _bytes,
@@ -167,36 +162,21 @@ def read_track(folder: Path) -> Track:
             )
             raise UsageError(f"{path}: unknown key {_spell(*where)}; allowed: {allowed}")
 
-    values: dict[tuple[str, str], Any] = {}
+    values: dict[str, Any] = {}
     for where, read in vocabulary.items():
-        if where in _OPTIONAL and where not in found:
-            continue
-        if where not in found:
+        if where in found:
+            try:
+                values[where[1]] = read(found[where])
+            except ValueError as error:
+                raise UsageError(f"{path}: {_spell(*where)} = {found[where]!r}: must be {error}") from None
+        elif where in _KEYS:
             raise UsageError(f"{path}: missing key {_spell(*where)}")
-        try:
-            values[where] = read(found[where])
-        except ValueError as error:
-            raise UsageError(f"{path}: {_spell(*where)} = {found[where]!r}: must be {error}") from None
 
-    amount, unit = values["budget", "train"]
-    budget = Budget(amount, unit, values["budget", "startup"], values["budget", "limit"])
+    amount, unit = values.pop("train")
+    budget = Budget(amount, unit, values.pop("startup"), values.pop("limit"))
     if unit == "s" and budget.limit <= amount:
         raise UsageError(f"{path}: budget.limit = {budget.limit:g} s: must be longer than budget.train ({budget})")
-    return Track(
-        name=folder.name,
-        folder=folder,
-        description=values["", "description"],
-        device=values["", "device"],
-        corpus=values["data", "corpus"],
-        vocab_size=values["data", "vocab_size"],
-        sequence_length=values["data", "sequence_length"],
-        eval_tokens=values["data", "eval_tokens"],
-        budget=budget,
-        batch_size=values["evaluation", "batch_size"],
-        seeds=values["verdict", "seeds"],
-        alpha=values["verdict", "alpha"],
-        **{key: values.get((section, key)) for section, key in _OPTIONAL},
-    )
+    return Track(name=folder.name, folder=folder, budget=budget, **values)
 
 
 def _spell(section: str, key: str) -> str:
