@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pytest_autoresearch.core.track import Track
+from pytest_autoresearch.data.prepared import Prepared
 from pytest_autoresearch.referee.executor import JobSpec
 from pytest_autoresearch.referee.sandbox import Sandbox
-
-if TYPE_CHECKING:
-    from pytest_autoresearch.data.prepared import Prepared
 
 
 @dataclass(frozen=True)
@@ -17,7 +14,7 @@ class LocalJob:
     """A run to do here; its evidence goes into `folder`. With `shares_device` logits come through the GPU's memory."""
 
     spec: JobSpec
-    data: "Prepared"
+    data: Prepared
     folder: Path
     sandbox: Sandbox | None = None
     shares_device: bool = False
