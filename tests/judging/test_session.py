@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fakes import FakeExecutor, failed, result
+from fakes import FakeExecutor, Silent, failed, result
 from tiny_project import BASELINE, TinyProject, write
 
 from pytest_autoresearch.core.errors import UsageError
@@ -252,7 +252,8 @@ def test_a_baseline_that_does_not_train_is_one_problem_and_tried_once(project: T
     for name in ("one", "two"):
         project.idea(name)
     fake = project.fake([failed(Outcome.CRASHED, "RuntimeError: no luck")])
-    session = Session(Project(project.path, project.path / "experiments", project.path / "baseline"), Options(), fake)
+    folders = Project(project.path, project.path / "experiments", project.path / "baseline")
+    session = Session(folders, Options(), fake, Silent())
     for name in ("one", "two"):
         with pytest.raises(UsageError, match=r"^baseline/cpu/train.py: the baseline itself crashed on seed 0: Runt"):
             session.plan(project.path / f"experiments/{name}.py")

@@ -26,21 +26,12 @@ FORMAT = 2
 META, FILES = "meta.json", (TOKENIZER, TRAIN, HELDOUT)
 
 
-def data_key(
-    corpus_name: str,
-    *,
-    root: Path,
-    vocab_size: int,
-    sequence_length: int,
-    eval_tokens: int,
-    progress: Progress = silent,
-) -> str:
-    """16 hex digits that depend on the content of the corpus, the settings and the format.
+def data_key(corpus_name: str, *, root: Path, progress: Progress = silent, **sizes: int) -> str:
+    """16 hex digits that depend on the content of the corpus, the format and the sizes, which are those of `prepare`.
 
     Reads the corpus, except for big files that have not changed since it was last read. Fetches it if necessary.
     """
-    corpus = open_corpus(corpus_name, root, progress=progress)
-    return _key(_settings(corpus, vocab_size, sequence_length, eval_tokens))
+    return _key(_settings(open_corpus(corpus_name, root, progress=progress), **sizes))
 
 
 def prepare(

@@ -2,10 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Never, TextIO
-
-if TYPE_CHECKING:
-    pass
+from typing import Never, TextIO
 
 Progress = Callable[[str, float], None]
 """Called with the name of a stage and the share of it that is done, 0 to 1. A message is a stage done at once."""

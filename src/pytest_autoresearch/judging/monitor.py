@@ -1,7 +1,7 @@
-"""What a session tells the outside while it works. The plugin's terminal implements it; `Silent` shows nothing."""
+"""What a session tells the outside while it works. The plugin's terminal implements it."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from pytest_autoresearch.core.records import Record
@@ -27,25 +27,3 @@ class RunMonitor(Protocol):
 
     def recorded(self, record: Record) -> None:
         """The baseline has been recorded."""
-
-
-class Silent:
-    """A monitor that shows nothing and ends nothing."""
-
-    def guard(self, seconds: float) -> AbstractContextManager[None]:
-        """No timer."""
-        return nullcontext()
-
-    def run_began(self, label: str) -> AbstractContextManager[OnProgress]:
-        """Nothing is shown."""
-        return nullcontext(lambda progress: None)
-
-    def run_ended(self, label: str, result: RunResult) -> None:
-        """Nothing is shown."""
-
-    def preparing(self) -> AbstractContextManager[Callable[[str, float], None]]:
-        """Nothing is shown."""
-        return nullcontext(lambda stage, done: None)
-
-    def recorded(self, record: Record) -> None:
-        """Nothing is shown."""

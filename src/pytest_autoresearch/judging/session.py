@@ -13,7 +13,7 @@ from pytest_autoresearch.core.track import digest, fingerprint, require_device
 from pytest_autoresearch.judging import plan as planning
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.judge import Judge, Judgement
-from pytest_autoresearch.judging.monitor import RunMonitor, Silent
+from pytest_autoresearch.judging.monitor import RunMonitor
 from pytest_autoresearch.judging.plan import Plan
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.judging.recording import check_changed_by_hand, record_baseline, stored_record
@@ -32,11 +32,9 @@ class NoExperiment(UsageError):
 class Session:
     """Judges experiments of one project on one track, logs what comes of it and promotes the best."""
 
-    def __init__(
-        self, project: Project, options: Options, executor: Executor, monitor: RunMonitor | None = None
-    ) -> None:
+    def __init__(self, project: Project, options: Options, executor: Executor, monitor: RunMonitor) -> None:
         self.context = Context(project, options, executor)
-        self.monitor = monitor or Silent()
+        self.monitor = monitor
         self.log = SessionLog(self.context)
         self._judge = Judge(self.context, self.monitor)
         self._record: Record | None = None  # that this session judges by, though others may promote meanwhile
