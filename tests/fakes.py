@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytest_autoresearch.core.errors import NoExperiment, NotJudged
 from pytest_autoresearch.core.records import Outcome, Record, RunStats, Verdict
 from pytest_autoresearch.core.track import Track
 from pytest_autoresearch.judging.monitor import OnProgress
-from pytest_autoresearch.judging.plan import NotJudged
 from pytest_autoresearch.judging.project import Options, Project
-from pytest_autoresearch.judging.session import NoExperiment, Session
+from pytest_autoresearch.judging.session import Session
 from pytest_autoresearch.plugin.words import verdict_line
 from pytest_autoresearch.referee.executor import Isolation, JobSpec, RunProgress, RunResult
 

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pytest_autoresearch.core.errors import NotJudged
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
 from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.judging.context import Context
@@ -12,14 +13,6 @@ from pytest_autoresearch.programs.experiment import Experiment, Program, read_ex
 from pytest_autoresearch.programs.history import changed_lines, lost_lines
 
 COMPILES = re.compile(r"\btorch\.compile\b")
-
-
-class NotJudged(Exception):
-    """An experiment is not judged now, and why. `unchanged`: its program equals the baseline."""
-
-    def __init__(self, reason: str, unchanged: bool = False) -> None:
-        super().__init__(reason)
-        self.unchanged = unchanged
 
 
 @dataclass(frozen=True)

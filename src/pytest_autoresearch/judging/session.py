@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.errors import NoExperiment, UsageError
 from pytest_autoresearch.core.files import now
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
 from pytest_autoresearch.core.track import digest, fingerprint, require_device
@@ -23,10 +23,6 @@ from pytest_autoresearch.programs.compare import line_counts
 from pytest_autoresearch.programs.experiment import Program, parse_errors
 from pytest_autoresearch.programs.statements import parse
 from pytest_autoresearch.referee.executor import Executor
-
-
-class NoExperiment(UsageError):
-    """A file under `experiments/` that is no experiment, and why."""
 
 
 class Session:
