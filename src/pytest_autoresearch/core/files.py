@@ -1,4 +1,4 @@
-"""Files that are replaced in one step, and folders that are removed whatever a program has put into them."""
+"""Replace files in one step; remove folders, whatever a program has put into them."""
 
 import os
 from contextlib import suppress
@@ -13,14 +13,14 @@ def now() -> str:
 
 
 def temporary(path: Path) -> Path:
-    """Where a file's next content is written. A file has one such name: the next writer replaces what a kill left."""
+    """The file to which new content is written first. The name is fixed, so a file left by a kill is overwritten."""
     return path.with_name(f".{path.name}.tmp")
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file in one step: a reader finds the old text or the new one, even after a crash.
 
-    Only one process may write a file at a time, so call this with a lock held. OSError names `path`.
+    Only one process may write a file at a time, so call this with a lock held. An OSError names `path`.
     """
     try:
         with temporary(path).open("w", encoding="utf-8", newline="\n") as file:
@@ -42,10 +42,10 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder that a program has filled, however deep it is and whatever its modes are, as far as possible.
+    """Remove as much as possible of a folder that a program has filled, whatever its depth and permissions.
 
-    Each folder is moved to a place beside `path` before it is read, so that no path becomes too long and nothing
-    recurses. No program may be able to write to the folder that holds `path`.
+    Each folder is moved to a place beside `path` before it is read. So no path becomes too long, and no recursion is
+    needed. Programs must not be able to write to the parent folder of `path`.
     """
     place = path.with_name(f".{path.name}.going")
     numbers = (f"{os.getpid()}-{number}" for number in count())
@@ -68,7 +68,7 @@ def remove_tree(path: Path) -> None:
             try:
                 (place / name).rmdir()
             except OSError:
-                return  # something in it cannot be removed; the rest stays with it
+                return  # it holds something that cannot be removed
     with suppress(OSError):
         place.rmdir()
 

@@ -1,6 +1,6 @@
-"""What a referee and its candidate say to each other: one dataclass per message, one JSON object per line.
+"""The messages between a referee and its candidate: one dataclass per message, one JSON object per line.
 
-Neither side trusts a line that it reads: `decode` checks every field, and both sides use it.
+Neither side trusts a line that it reads: both use `decode`, which checks every field.
 """
 
 import json
@@ -16,11 +16,11 @@ T = TypeVar("T")
 Count = Annotated[int, "0 <= n < 2**63"]
 
 MAX_LINE = 1 << 20
-"""Bytes that a line may have."""
+"""The most bytes of a line."""
 SAVED_CHUNK = 1 << 19
-"""Bytes of a saved file that go into one message: in base64 they stay well below `MAX_LINE`."""
+"""The most bytes of a saved file in one message. In base64 they are well below `MAX_LINE`."""
 SAVED_BYTES, SAVED_FILES = 16_000_000, 64
-"""What one run may save."""
+"""The most bytes and files that one run may save."""
 SAVED_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 
@@ -29,11 +29,11 @@ SAVED_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 @dataclass(frozen=True)
 class Job:
-    """The first message: what to train, and with what.
+    """The first message: the settings of the run.
 
-    `memory` is what the track allows in bytes, None where it does not say. A batch of requests is (batch_size,
-    sequence_length) tokens. With `shares_device` logits go into device memory, whose descriptor comes before the first
-    `Ask`; otherwise they go into the host's shared memory.
+    `memory` is the track's limit in bytes, None for no limit. Each `Ask` is about (batch_size, sequence_length) tokens.
+    With `shares_device`, logits go into device memory, and its descriptor is sent before the first `Ask`. Otherwise
+    they go into the host's shared memory.
     """
 
     seed: Count
@@ -49,7 +49,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Ask:
-    """The shared memory holds a batch of tokens: answer with their logits."""
+    """The shared memory holds a batch of tokens: write their logits."""
 
 
 # -- from the candidate --
@@ -71,7 +71,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Stepped:
-    """A step over `tokens` tokens has ended; `flop` is the total that has been counted so far."""
+    """A step over `tokens` tokens has ended. `flop` is the total of the run so far."""
 
     tokens: Count
     flop: Count
@@ -87,7 +87,7 @@ class Logged:
 
 @dataclass(frozen=True)
 class Saved:
-    """A part of a file that the program wants kept; `first` where the file begins."""
+    """A part of a file that the program saves; `first`: it is the first part."""
 
     name: str
     data: bytes
@@ -96,7 +96,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Trained:
-    """`train` has returned. `flop`: the total so far; `memory`: peak bytes of a GPU, 0 without one."""
+    """`train` has returned. `flop` is the total so far, `memory` the peak bytes of a GPU, 0 without one."""
 
     flop: Count
     memory: Count
@@ -104,7 +104,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Answered:
-    """The logits of the last `Ask` are there, in numbers of type `dtype`. `flop` and `memory` as in `Trained`."""
+    """The shared memory holds the logits of the last `Ask`, of type `dtype`. `flop` and `memory` as in `Trained`."""
 
     flop: Count
     memory: Count
@@ -113,7 +113,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Raised:
-    """An exception has ended the program: its type, its message in one line, and the traceback."""
+    """An exception has ended the program: its type, its message in one line and its traceback."""
 
     kind: str
     error: str
@@ -133,7 +133,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(line: bytes | str) -> Message:
-    """The inverse of `encode`. ValueError where the line is no message, or a field is missing, unknown or malformed."""
+    """The inverse of `encode`. ValueError if the line is no message, or a field is missing, unknown or malformed."""
     try:
         content = json.loads(line)
     except RecursionError:
@@ -146,7 +146,7 @@ def decode(line: bytes | str) -> Message:
 
 
 def _build(kind: type[Any], content: object) -> Any:
-    """A dataclass from its fields as JSON has them."""
+    """Make a dataclass from its fields in JSON. ValueError."""
     expected = {each.name: each.type for each in fields(kind)}
     values = _exactly(dict, content)
     if values.keys() != expected.keys():
@@ -193,14 +193,14 @@ _READ: dict[Any, Callable[[object], Any]] = {
 
 @dataclass
 class SaveQuota:
-    """What a run has saved so far. The candidate asks it before it sends a file, the referee for each part."""
+    """Counts what a run has saved. The candidate checks each file before sending it, the referee each part."""
 
     bytes: int = 0
     files: int = 0
 
     def charge(self, name: str, size: int, first: bool = True) -> None:
-        """Count `size` bytes for a file of this name, which is a new one if `first`. ValueError where too much is
-        saved, or the name is not allowed."""
+        """Count `size` bytes of the file `name`; `first`: the file is new. ValueError if the name is not allowed, or
+        the run saves too much."""
         if not isinstance(name, str) or not SAVED_NAME.fullmatch(name):
             allowed = "at most 100 letters, digits, and _ - . with no dot in front"
             raise ValueError(f"cannot save {str(name)[:120]!r}: a name has {allowed}")
