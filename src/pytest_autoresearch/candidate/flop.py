@@ -49,8 +49,8 @@ FORMULAS: dict[Any, Callable[..., int]] = {
 class FlopCounter(TorchDispatchMode):
     """Sums the flop of every matmul, convolution and attention in its `with` block, backward passes included.
 
-    The count equals that of torch's `FlopCounterMode`, which also keeps a table by module and tries to decompose every
-    operation every time. For the steps of a small model that is too slow.
+    The count equals that of torch's `FlopCounterMode`. That class is too slow for the steps of a small model: it also
+    keeps a table by module, and tries to decompose every operation every time.
     """
 
     supports_higher_order_operators = True
@@ -76,18 +76,20 @@ class FlopCounter(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # otherwise torch wraps the method above, and the first step imports torch._dynamo for a second
+        return (
+            False  # otherwise torch wraps the method above, and importing torch._dynamo costs the first step a second
+        )
 
     @staticmethod
     def _kind(func: Any) -> Callable[..., int] | bool:
-        """The operation's formula; without one, whether it is made of others, as `linear` is in inference mode."""
+        """The formula of an operation, if it has one; else whether it can be decomposed, as `linear` can."""
         formula = FORMULAS.get(getattr(func, "_overloadpacket", func))
         return formula or (isinstance(func, torch._ops.OpOverload) and func._can_decompose())
 
 
 @contextmanager
 def counting() -> Iterator[Callable[[], int]]:
-    """Count the flop of a block and of every thread that starts in it; yields a function that returns the total so far.
+    """Count the flop of a block and of all threads started in it. Yields a function that returns the total so far.
 
     A dispatch mode of torch works in one thread only, so each new thread enters a counter of its own before it runs.
     """

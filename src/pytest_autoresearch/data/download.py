@@ -1,4 +1,4 @@
-"""Download: what we ask of huggingface_hub, and its errors in one line each.
+"""Download: the requests to huggingface_hub, and its errors in one line each.
 
 The library has its own cache and settings (HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE). It moves a file into its
 cache only when it is whole: it checks the size, and over Xet the hashes of the content, too.
@@ -23,7 +23,7 @@ AT_ONCE = 8  # downloads
 
 
 def find_commit(name: str, dataset: str) -> str:
-    """The newest commit of a dataset. `name`, here and below, is the corpus that an error names."""
+    """The newest commit of a dataset. Here and below, `name` is the corpus, for error messages."""
     with _asking(f"corpus '{name}'"):
         from huggingface_hub import HfApi
 
@@ -46,7 +46,7 @@ def list_parquet(name: str, dataset: str, folder: str, commit: str) -> list[str]
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a parquet file exists and has its end, the bytes "PAR1". If it was cut short, it ends otherwise."""
+    """Whether a parquet file exists and ends with the bytes "PAR1", so that it was not cut short."""
     try:
         with path.open("rb") as file:
             file.seek(-4, os.SEEK_END)
@@ -105,7 +105,7 @@ def fetch(name: str, dataset: str, commit: str, shards: Sequence[str], progress:
 
 
 def _download(name: str, dataset: str, commit: str, shard: str, bar_class: type) -> Path:
-    """Have one shard in huggingface_hub's cache. Returns the folder that its path starts from.
+    """Fetch one shard into huggingface_hub's cache, unless it is there. Returns the folder that its path starts from.
 
     UsageError if it cannot be fetched, is no parquet file or has no column `text`.
     """
@@ -144,7 +144,7 @@ def _bar_class(shard: str, shares: dict[str, float], stop: Event) -> type:
 
 @contextmanager
 def _asking(what: str) -> Iterator[None]:
-    """Turns every error of huggingface_hub into a UsageError; only errors of the disk, which have an errno, pass."""
+    """Turn every error of huggingface_hub into a UsageError, except errors of the disk, which have an errno."""
     try:
         import huggingface_hub  # noqa: F401
     except ImportError:
@@ -158,7 +158,7 @@ def _asking(what: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong and what to do about it, in one line."""
+    """One line about an error of huggingface_hub: what went wrong, and what to do about it."""
     from huggingface_hub import constants, errors
 
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:  # "... and it is not in the cache"

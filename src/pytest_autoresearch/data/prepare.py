@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # numpy and the tokenizer are imported only where they are us
     from numpy.typing import NDArray
 
 FORMAT = 2
-"""To be raised when the same corpus and settings would give other files than before."""
+"""Raise it when a change makes other files from the same corpus and settings."""
 
 META, FILES = "meta.json", (TOKENIZER, TRAIN, HELDOUT)
 
@@ -86,7 +86,7 @@ def _key(settings: dict[str, int | str]) -> str:
 def _build(corpus: Corpus, prepared: Prepared, eval_tokens: int, progress: Progress) -> None:
     """Write tokenizer, held-out rows and training rows into the folder of `prepared`, which exists.
 
-    The held-out rows come before the training rows, because the held-out text may be too short.
+    The held-out rows come first: if the held-out text is too short, no time is lost on the training rows.
     """
     from pytest_autoresearch.data.packing import pack
     from pytest_autoresearch.data.tokenizer import Tokenizer, tokenise, train_tokenizer, training_texts
@@ -95,7 +95,7 @@ def _build(corpus: Corpus, prepared: Prepared, eval_tokens: int, progress: Progr
 
     def watched(documents: Iterable[Document], stage: str) -> Iterator[Document]:
         for document in documents:
-            progress(stage, document.position * 0.999)  # the stage is not done before the last document is worked off
+            progress(stage, document.position * 0.999)  # 1 is reported at the end of the stage
             yield document
 
     def rows(documents: Iterable[Document], tokenizer: Tokenizer) -> "Iterator[NDArray[np.uint16]]":
@@ -140,7 +140,7 @@ def _write_rows(path: Path, rows: "Iterable[NDArray[np.uint16]]") -> int:
 def _build_anew(
     corpus: Corpus, prepared: Prepared, settings: dict[str, int | str], eval_tokens: int, progress: Progress
 ) -> None:
-    """Build beside the folder of `prepared`, and put it in its place when it is whole. The caller holds the lock."""
+    """Build in a folder beside that of `prepared`, and rename it when it is complete. The caller holds the lock."""
     folder = prepared.folder
     for stale in folder.parent.glob("*.building"):
         shutil.rmtree(stale)
@@ -158,7 +158,7 @@ def _build_anew(
 
 
 def _fault(folder: Path, settings: dict[str, int | str]) -> str | None:
-    """What is wrong with a folder of the cache, in a few words; None when it can be used."""
+    """Why a folder of the cache cannot be used, in a few words; None if it can."""
     digests = Digests()
     try:
         meta = json.loads((folder / META).read_bytes())

@@ -67,7 +67,7 @@ class Tokenizer:
     def load(cls, path: Path) -> "Tokenizer":
         """Read a file that `save` wrote. UsageError names it if it is damaged.
 
-        tiktoken's own reader is no use here: it caches by path, and returns the old content of a changed file.
+        tiktoken's own reader would return the old content of a changed file, because it caches by path.
         """
         try:
             ranked = [line.split() for line in path.read_bytes().splitlines()]
@@ -103,7 +103,7 @@ def check_vocab_size(vocab_size: int) -> None:
 
 
 def training_texts(documents: Iterable[Document]) -> Iterator[str]:
-    """The texts to train a tokenizer on: 10,000 characters of each document, all of each whole file, 1e9 in total."""
+    """The texts to train a tokenizer on: up to 10,000 characters of a document, all of a whole file; 1e9 in total."""
     left = MAX_TRAINING_CHARACTERS
     for document in documents:
         beginning = [document.text[:MAX_DOCUMENT_CHARACTERS]]

@@ -1,4 +1,4 @@
-"""What a session tells the outside while it works. The plugin's terminal implements it."""
+"""The seam through which a session reports its progress. The plugin's terminal implements it."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,16 +14,16 @@ class RunMonitor(Protocol):
     """Receives the progress of a session, and watches over its runs."""
 
     def guard(self, seconds: float) -> AbstractContextManager[None]:
-        """A block that TimeoutError ends after so many seconds: pytest-timeout's timer."""
+        """A block in which TimeoutError is raised after so many seconds, by pytest-timeout's timer."""
 
     def run_began(self, label: str) -> AbstractContextManager[OnProgress]:
-        """A block in which one run is done, and what receives its progress."""
+        """A block in which one run is done. Yields the function that receives its progress."""
 
     def run_ended(self, label: str, result: RunResult) -> None:
-        """The run of that label has a result."""
+        """The run with this label has a result."""
 
     def preparing(self) -> AbstractContextManager[Callable[[str, float], None]]:
-        """A block in which data is prepared, and what receives its progress: (stage, 0 to 1)."""
+        """A block in which data is prepared. Yields the function that receives its progress: (stage, 0 to 1)."""
 
     def recorded(self, record: Record) -> None:
         """The baseline has been recorded."""

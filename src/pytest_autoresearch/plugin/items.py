@@ -1,4 +1,4 @@
-"""Experiments as pytest sees them: a file of which the one item is the experiment."""
+"""Experiments for pytest: each is a file with one item."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ class ExperimentFile(pytest.File):
     """A file under `experiments/`."""
 
     def collect(self) -> Iterator["ExperimentItem"]:
-        """Its one item, named by the path below `experiments/`."""
+        """The one item, named by the file's path below `experiments/`."""
         name = self.path.relative_to(experiments_folder(self.config)).with_suffix("").as_posix()
         yield ExperimentItem.from_parent(self, name=name)
 
@@ -30,12 +30,12 @@ class ExperimentItem(pytest.Item):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if self.config.pluginmanager.has_plugin("timeout"):
-            self.add_marker(pytest.mark.timeout(0))  # each run has a timer of its own; there is none around them all
+            self.add_marker(pytest.mark.timeout(0))  # no timer around the whole item: each run has its own
         self.planned: Plan | NotJudged | UsageError | None = None
         self.verdict: Verdict | None = None
 
     def plan(self) -> None:
-        """Find out what is to be done; the baseline is recorded before the first experiment that has to train."""
+        """Plan the experiment. This records the baseline before the first experiment that has to train."""
         try:
             self.planned = session_of(self.config).plan(self.path)
         except (UsageError, NotJudged) as instead:
@@ -49,7 +49,7 @@ class ExperimentItem(pytest.Item):
         return ("UNCHANGED: " if self.planned.unchanged else "SKIPPED: ") + str(self.planned)
 
     def setup(self) -> None:
-        """Fail where nothing can be judged: the baseline does not train, the corpus cannot be fetched."""
+        """Fail if nothing can be judged, for example because the baseline does not train."""
         if isinstance(self.planned, UsageError) and not isinstance(self.planned, NoExperiment):
             pytest.fail(str(self.planned), pytrace=False)
 
@@ -83,7 +83,7 @@ class ExperimentItem(pytest.Item):
         return session.judge(self.planned)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Where it stands, and its name."""
+        """The file, the line and the name for reports."""
         return self.path, 0, self.name
 
 

@@ -1,4 +1,4 @@
-"""A job with all that it needs on this machine."""
+"""A job with everything that it needs on this machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,10 @@ class LocalJob:
 
     @property
     def isolation(self) -> str:
-        """What is between the program and its score: "sandbox" or "process"."""
+        """What separates the program from its score: "sandbox" or "process"."""
         return isolation_kind(self.sandbox)
 
 
 def isolation_kind(sandbox: Sandbox | None) -> str:
-    """The word for it in the evidence and the ledger."""
+    """The word for the isolation in the evidence and the ledger."""
     return "sandbox" if sandbox else "process"

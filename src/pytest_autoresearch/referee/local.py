@@ -1,4 +1,4 @@
-"""The executor that does its runs on this machine, with the data, the sandbox and the device that it finds here."""
+"""The executor that does runs on this machine, with the data, sandbox and device of this machine."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +21,7 @@ from pytest_autoresearch.referee.sandbox import Sandbox, find_sandbox
 
 @dataclass(frozen=True)
 class _Surroundings:
-    """What runs find here: a sandbox or none, whether logits come through the GPU's memory, and the words for it."""
+    """What runs find here. `shares_device`: logits come through the GPU's memory. `words` are for the header."""
 
     sandbox: Sandbox | None
     shares_device: bool
@@ -29,7 +29,7 @@ class _Surroundings:
 
 
 class LocalExecutor:
-    """Does runs on this machine. In a sandbox they see neither the project in `root` nor any held-out text."""
+    """Does runs on this machine. In a sandbox, programs see neither the project in `root` nor held-out text."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -37,10 +37,10 @@ class LocalExecutor:
         self._prepared = cache(Prepared.of)  # it holds sealed copies of the rows, so each key has one object
 
     def isolation(self, wanted: str, track: Track) -> Isolation:
-        """What runs on a track get where "auto", "bwrap" or "off" is wanted. UsageError where that is not available.
+        """The isolation of runs on a track, if "auto", "bwrap" or "off" is wanted. UsageError if it is unavailable.
 
-        Tries it out in the first call for such a track. The words for "cuda" also say why logits must be copied through
-        the host, if they must.
+        The first call for a device and a corpus tries it out. On "cuda", the words also say why logits must be copied
+        through the host, if they must.
         """
         found = self._surroundings(wanted, track.device, track.corpus)
         return Isolation(isolation_kind(found.sandbox), found.words)
@@ -48,9 +48,9 @@ class LocalExecutor:
     def run(self, spec: JobSpec, on_progress: Callable[[RunProgress], None]) -> RunResult:
         """Train and score one program with one seed; leaves no process behind.
 
-        Under a budget in seconds the run waits for its turn on the device: `on_progress` is first called when it has
-        it. Past the track's limit, or when a TimeoutError is raised in here, the run is timed out. OSError where no
-        evidence can be written.
+        Under a budget in seconds the run first waits for its turn on the device; the first call of `on_progress` says
+        that the wait is over. A run past the track's limit is timed out; so is one in which pytest-timeout raises
+        TimeoutError. OSError if the evidence cannot be written.
         """
         track, folder = spec.track, self._root / spec.evidence
         found = self._surroundings(spec.isolation, track.device, track.corpus)
@@ -61,7 +61,7 @@ class LocalExecutor:
             return Referee(job, on_progress).run()
 
     def _look_around(self, wanted: str, device: str, corpus: str) -> _Surroundings:
-        """Try out which sandbox, and which way for the logits, runs have on this machine. UsageError."""
+        """Try out the sandbox, and whether logits can come through the GPU's memory. UsageError."""
         sandbox, words = find_sandbox(wanted, [self._root, *private_folders(corpus, self._root)])
         if device != "cuda":
             return _Surroundings(sandbox, False, words)
@@ -70,7 +70,7 @@ class LocalExecutor:
 
     @staticmethod
     def _turn(track: Track) -> AbstractContextManager[object]:
-        """Under a wall-clock budget runs take turns on the device: two at once would slow each other down."""
+        """A lock on the device under a budget in seconds: two runs at once would slow each other down."""
         if track.budget.unit != "s":
             return nullcontext()
         return FileLock(cache_folder() / f"{track.device}.lock")
