@@ -1,9 +1,10 @@
 """Replace files in one step; remove folders, whatever a program has put into them."""
 
 import os
+import shutil
+import subprocess
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 
 
@@ -42,38 +43,15 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove as much as possible of a folder that a program has filled, whatever its depth and permissions.
+    """Remove as much as possible of a file or folder that a program has left, whatever its depth and permissions.
 
-    Each folder is moved to a place beside `path` before it is read. So no path becomes too long, and no recursion is
-    needed. Programs must not be able to write to the parent folder of `path`.
+    `chmod` and `rm` neither recurse nor build long paths, as `shutil.rmtree` does, and follow no links.
     """
-    place = path.with_name(f".{path.name}.going")
-    numbers = (f"{os.getpid()}-{number}" for number in count())
-
-    def move(folder: Path) -> None:
-        os.chmod(folder, 0o700)
-        os.rename(folder, place / next(numbers))
-
     with suppress(OSError):
         if path.is_symlink() or path.is_file():
             path.unlink()
-        elif path.is_dir():
-            place.mkdir(exist_ok=True)
-            move(path)
-    while folders := _names(place):
-        for name in folders:
-            for entry in map((place / name).joinpath, _names(place / name)):
-                with suppress(OSError):
-                    move(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-            try:
-                (place / name).rmdir()
-            except OSError:
-                return  # it holds something that cannot be removed
-    with suppress(OSError):
-        place.rmdir()
-
-
-def _names(folder: Path) -> list[str]:
-    with suppress(OSError):
-        return os.listdir(folder)
-    return []
+        elif path.is_dir() and os.name == "posix":
+            for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+                subprocess.run([*command, "--", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
