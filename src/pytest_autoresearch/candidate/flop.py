@@ -9,17 +9,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
-
-
-def _cpu_attention(query: Any, key: Any, value: Any, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
-    return int(sdpa_flop_count(query.shape, key.shape, value.shape))  # type: ignore[no-untyped-call]
-
-
-def _cpu_attention_backward(
-    grad: Any, query: Any, key: Any, value: Any, *args: Any, out_val: Any = None, **kwargs: Any
-) -> int:
-    return int(sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape))  # type: ignore[no-untyped-call]
+from torch.utils.flop_counter import flop_registry
 
 
 def _matrix_vector(*tensors: Any, out_val: Any = None, **kwargs: Any) -> int:
@@ -30,17 +20,15 @@ def _cpu_lstm(inputs: Any, weights: Any, recurrent: Any, *args: Any, out_val: An
     return int(2 * inputs.shape[0] * inputs.shape[1] * (weights.numel() + recurrent.numel()))
 
 
-def _cpu_lstm_backward(*args: Any, **kwargs: Any) -> int:
-    return 2 * _cpu_lstm(*args, **kwargs)
-
-
 _ATEN = torch.ops.aten
 FORMULAS: dict[Any, Callable[..., int]] = {
-    **flop_registry,
-    _ATEN._scaled_dot_product_flash_attention_for_cpu: _cpu_attention,  # torch's table lacks the CPU's attention
-    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_attention_backward,
+    **flop_registry,  # which lacks the CPU's attention
+    _ATEN._scaled_dot_product_flash_attention_for_cpu: flop_registry[_ATEN._scaled_dot_product_flash_attention],
+    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        _ATEN._scaled_dot_product_flash_attention_backward
+    ],
     _ATEN.mkldnn_rnn_layer: _cpu_lstm,
-    _ATEN.mkldnn_rnn_layer_backward: _cpu_lstm_backward,
+    _ATEN.mkldnn_rnn_layer_backward: lambda *args, **kwargs: 2 * _cpu_lstm(*args, **kwargs),
     _ATEN.mv: _matrix_vector,
     _ATEN.addmv: _matrix_vector,
 }
