@@ -163,12 +163,3 @@ class Verdict:
     @property
     def runs(self) -> int:
         return len(self.stats)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all runs together."""
-        return sum(self.stats.seconds)
-
-    @property
-    def memory_gb(self) -> float:
-        return self.stats.peak_memory_gb

@@ -66,7 +66,7 @@ class Ledger:
         row = {
             "commit": self.commit(),
             "val_bpb": f"{0 if crashed else verdict.val_bpb or 0:.6f}",
-            "memory_gb": f"{0 if crashed else verdict.memory_gb:.1f}",
+            "memory_gb": f"{0 if crashed else verdict.stats.peak_memory_gb:.1f}",
             "status": status,
             "description": verdict.description,
             "track": verdict.track,
@@ -75,7 +75,7 @@ class Ledger:
             "delta": "" if verdict.delta is None else f"{verdict.delta:.6f}",
             "p_value": "" if verdict.p_value is None else f"{verdict.p_value:.4g}",
             "runs": str(verdict.runs),
-            "seconds": f"{verdict.seconds:.1f}",
+            "seconds": f"{sum(verdict.stats.seconds):.1f}",
             "lines_added": str(verdict.lines_added),
             "lines_removed": str(verdict.lines_removed),
             "program_sha": verdict.program_sha,

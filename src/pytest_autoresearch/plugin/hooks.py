@@ -11,19 +11,14 @@ import pytest
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.plugin.items import ExperimentFile, ExperimentItem, is_experiment
 from pytest_autoresearch.plugin.session import SESSION, session_of
-from pytest_autoresearch.plugin.settings import add_options
+from pytest_autoresearch.plugin.settings import pytest_addoption as pytest_addoption
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_autoresearch.core.records import Verdict
 
-# -- options --
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of section "autoresearch" and the three ini settings."""
-    add_options(parser)
+# -- registration --
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 
-def add_options(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of section "autoresearch" and the three ini settings."""
     group = parser.getgroup("autoresearch", "experiments as tests")
     group.addoption(

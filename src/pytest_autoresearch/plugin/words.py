@@ -128,7 +128,7 @@ def _baseline_row(record: Record) -> list[str]:
 
 
 def _row(name: str, verdict: Verdict) -> list[str]:
-    against = None if verdict.delta is None else baseline_of(verdict)
+    against, memory = None if verdict.delta is None else baseline_of(verdict), verdict.stats.peak_memory_gb
     growth = "" if verdict.memory_growth is None else f" {round(verdict.memory_growth, 2) + 0.0:+.0%}"
     return [
         name,
@@ -138,7 +138,7 @@ def _row(name: str, verdict: Verdict) -> list[str]:
         "" if verdict.p_value is None else f"{verdict.p_value:.2g}",
         str(verdict.runs),
         _time(verdict.stats.seconds),
-        f"{verdict.memory_gb:.1f} GB{growth}" if verdict.memory_gb else "",
+        f"{memory:.1f} GB{growth}" if memory else "",
         f"+{verdict.lines_added} −{verdict.lines_removed}" if verdict.runs else "",
         verdict.outcome.upper() + " (quick look)" * verdict.provisional,
     ]
