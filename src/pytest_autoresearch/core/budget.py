@@ -123,11 +123,6 @@ class Meter:
         return self._startup + sum(seconds for seconds, _ in self._warm_up) - sum(self._charges)
 
     @property
-    def free_seconds_left(self) -> float:
-        """Free seconds that are left of `budget.startup`."""
-        return max(0.0, self.budget.startup - self._free)
-
-    @property
     def _seconds_per_token(self) -> float:
         """The rate of the steps after the first ten; before those, the rate of the fastest step so far.
 

@@ -84,7 +84,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
     UsageError when vocab_size is out of range, or the texts have too few different pairs to merge.
     """
-    check_vocab_size(vocab_size)
+    if not MIN_VOCAB_SIZE <= vocab_size <= MAX_VOCAB_SIZE:
+        raise UsageError(f"vocab_size = {vocab_size}: must be from {MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE}")
     wanted = vocab_size - len(SPECIAL_TOKENS)
     trainer = rustbpe.Tokenizer()
     trainer.train_from_iterator(iter(texts), wanted, pattern=SPLIT_PATTERN)
@@ -94,12 +95,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         reached = len(tokens) + len(SPECIAL_TOKENS)
         raise UsageError(f"vocab_size = {vocab_size}: the training text is too small and reaches only {reached}")
     return Tokenizer(tokens)
-
-
-def check_vocab_size(vocab_size: int) -> None:
-    """UsageError when vocab_size is out of range."""
-    if not MIN_VOCAB_SIZE <= vocab_size <= MAX_VOCAB_SIZE:
-        raise UsageError(f"vocab_size = {vocab_size}: must be from {MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE}")
 
 
 def training_texts(documents: Iterable[Document]) -> Iterator[str]:

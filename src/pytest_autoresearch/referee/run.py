@@ -175,7 +175,7 @@ class Referee:
         free, track = self.job.spec.first_answer, self.job.track
         if free is None:
             compiles = track.device != "cpu" or track.budget.unit in ("steps", "tokens")
-            free = self._meter.free_seconds_left if compiles else 0.0
+            free = track.budget.startup - self._meter.free_seconds if compiles else 0.0
         served = Served(self.job, candidate, self._meter.flop, free)
         try:
             return served.score(self._show_scoring)
