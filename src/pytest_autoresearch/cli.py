@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"autoresearch: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("autoresearch: interrupted; what is complete is kept, and the same command goes on", file=sys.stderr)
+        print("autoresearch: interrupted; finished parts are kept, and the same command continues", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
         sys.stderr.close()
@@ -116,7 +116,7 @@ def new(project: Project, name: str) -> Path:
         with path.open("x", encoding="utf-8") as file:
             file.write(TEMPLATE.format(title=title))
     except FileExistsError:
-        raise UsageError(f"{path}: is there already; choose another name") from None
+        raise UsageError(f"{path}: already exists; choose another name") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
     return path

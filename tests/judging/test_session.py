@@ -353,7 +353,7 @@ def test_the_same_seed_twice_is_the_same_luck(project: TinyProject) -> None:
     seeds_itself = [result(0, 1.9, rng_digest=["a", "b", "c"]), result(1, 1.92, rng_digest=["d", "b", "e"])]
     night = project.night(project.fake(good=seeds_itself))
     assert night.lines["good"].partition("p ")[2].partition(") ")[2] == (
-        "the same random numbers for seed 1 as for another: random numbers must follow from run.seed, "
-        "which the harness has seeded them with"
+        "the same random numbers for seed 1 as for another: random numbers must come from run.seed, "
+        "and are seeded with it already"
     )
     assert night.verdicts["good"].outcome is Outcome.DISQUALIFIED

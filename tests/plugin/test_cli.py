@@ -49,7 +49,7 @@ def test_new_begins_an_overlay_and_never_overwrites(here: TinyProject, capsys: p
     assert "from baseline import *" in path.read_text()
     before = path.read_text()
     assert main(["new", "my_idea"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert path.read_text() == before
     result = here.run("-k", "my_idea")
     result.assert_outcomes(skipped=1)
@@ -124,7 +124,7 @@ def test_init_writes_a_track_for_the_card_that_is_there(
     assert "--ar-track cuda-13gb" in said
     assert read_track(project.path / "baseline/cuda-13gb").vocab_size == 4096
     assert main(["init", "--track"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     for name in ("../x", ".x", "a/b", "."):
         assert main(["init", "--track", name]) == 2
         assert "must be the name of a folder" in capsys.readouterr().err

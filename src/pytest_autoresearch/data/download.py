@@ -38,7 +38,7 @@ def list_parquet(name: str, dataset: str, folder: str, commit: str) -> list[str]
         tree = HfApi().list_repo_tree(dataset, folder or None, recursive=True, revision=commit, repo_type="dataset")
         found = sorted(e.path for e in tree if isinstance(e, RepoFile) and e.path.lower().endswith(".parquet"))
     if not found:
-        raise UsageError(f"corpus '{name}': there is no .parquet file in it, and no other can be read")
+        raise UsageError(f"corpus '{name}': it has no .parquet file, the only kind that can be read")
     for path in found:
         if path.startswith("/") or ".." in path.split("/") or {"\\", ":"} & set(path):
             raise UsageError(f"corpus '{name}': {path!r}: a file with this name is not fetched")
@@ -164,7 +164,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:  # "... and it is not in the cache"
         return _reason(error.__cause__)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return "is not all in the cache, and HF_HUB_OFFLINE forbids the download; unset it once"
+        return "is not completely in the cache, and HF_HUB_OFFLINE forbids the download; unset it once"
     if not isinstance(error, errors.HfHubHTTPError):
         said = str(error).strip().partition("\n")[0] or type(error).__name__
         return f"the download from {constants.ENDPOINT} failed: {said}; whole shards are kept: start again"
@@ -177,6 +177,6 @@ def _reason(error: BaseException) -> str:
         return f"no such dataset at {constants.ENDPOINT} ({status}); if it is private, set HF_TOKEN"
     reasons = {
         404: "not found in the dataset (404)",
-        429: "the hub has had too many requests (429); try again later, or set HF_TOKEN for a higher limit",
+        429: "too many requests to the hub (429); try again later, or set HF_TOKEN for a higher limit",
     }
     return reasons.get(status, f"the hub answers {status}; try again later")

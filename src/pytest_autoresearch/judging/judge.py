@@ -16,7 +16,7 @@ from pytest_autoresearch.programs.experiment import Experiment, Program
 from pytest_autoresearch.programs.seeds import find_fixed_seed
 from pytest_autoresearch.referee.executor import JobSpec, RunProgress, RunResult
 
-FIXED_SEED = "random numbers must follow from run.seed, which the harness has seeded them with"
+FIXED_SEED = "random numbers must come from run.seed, and are seeded with it already"
 FACTOR, SLACK = 2.0, 5.0
 """Limits on what a budget does not count: FACTOR times the baseline's seconds, and SLACK seconds more. Under a budget
 in flop these are CPU seconds (elementwise operations, NumPy, code of its own). On a GPU they are the seconds to start

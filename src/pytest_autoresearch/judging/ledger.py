@@ -131,7 +131,9 @@ class Ledger:
             return 0, COLUMNS, "\t".join(COLUMNS) + "\n"
         names = head.removesuffix("\r").split("\t")
         if missing := [name for name in COLUMNS if name not in names and name not in LATER]:
-            raise UsageError(f"{self.path}: no ledger: it has no column {missing[0]}; move it away, a new one is begun")
+            raise UsageError(
+                f"{self.path}: not a ledger: it has no column {missing[0]}; move it away to begin a new one"
+            )
         size = content.rfind(b"\n") + 1
         tail = content[size:]
         if tail.count(b"\t") == len(names) - 1 and tail.endswith(

@@ -90,7 +90,7 @@ class SessionLog:
             self._notes.append(
                 f"nothing promoted: {verdict.experiment} was kept against an earlier baseline: "
                 f"{context.relative(context.baseline.path)} or its record has changed meanwhile; "
-                "the next session tries it again by itself"
+                "the next session tries it again"
             )
         return None
 

@@ -108,7 +108,7 @@ def write_track(model: Track, name: str, card: Card) -> tuple[Path, Size]:
         (folder / "train.py").write_text(splice(source, f"from baseline import *\n{changes}"), encoding="utf-8")
         (folder / "track.toml").write_text(_track_toml(model, card, size), encoding="utf-8")
     except FileExistsError:
-        raise UsageError(f"{folder}: is there already; choose another name") from None
+        raise UsageError(f"{folder}: already exists; choose another name") from None
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written: {error.strerror}") from None
     return folder, size

@@ -26,7 +26,7 @@ def header_lines(header: SessionHeader) -> list[str]:
         f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}, {header.isolation}"
     ]
     if record is None:
-        lines.append(f"autoresearch: corpus {track.corpus} is not in the cache: it is fetched first")
+        lines.append(f"autoresearch: corpus {track.corpus} is not in the cache: it will be fetched first")
     elif header.records_anew:
         lines.append(f"autoresearch: {header.program} is recorded anew first")
     elif len(record.scores) < track.seeds:
@@ -105,7 +105,7 @@ def summary_lines(summary: SessionSummary) -> list[str]:
     lines += summary.notes if judged or summary.promotion else []
     if summary.interrupted and judged:
         verdicts = f"{len(judged)} verdicts are" if len(judged) > 1 else "1 verdict is"
-        lines.append(f"interrupted: {verdicts} kept; the same command goes on with the rest")
+        lines.append(f"interrupted: {verdicts} kept; the same command continues with the rest")
     return lines
 
 

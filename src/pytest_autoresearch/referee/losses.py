@@ -29,7 +29,7 @@ def nats(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
         raise NotFinite("logits hold NaN, or +inf")
     loss = torch.where(counts, loss, 0.0)
     if not loss.isfinite().all():
-        raise NotFinite("logits are infinite where it matters")
+        raise NotFinite("logits are infinite at a target")
     return loss
 
 

@@ -131,7 +131,7 @@ class Referee:
                 try:
                     self._saved.add(message)
                 except ValueError as error:  # the candidate's own side checks, too
-                    raise Failed(Outcome.DISQUALIFIED, f"sent what `run.save` does not send: {error}") from None
+                    raise Failed(Outcome.DISQUALIFIED, f"sent a file that `run.save` would not send: {error}") from None
             case Trained() if message.flop >= meter.flop:
                 self._device_memory = message.memory
                 meter.finish(message.flop, now)
@@ -158,7 +158,7 @@ class Referee:
             return
         usage, limit = candidate.look(), self.job.spec.cpu_limit
         if usage.cpu_of_others > OTHERS_CPU:
-            reason = f"{usage.cpu_of_others:.1f} CPU seconds in processes that it started, whose flop nobody counts"
+            reason = f"{usage.cpu_of_others:.1f} CPU seconds in processes that it started, whose flop are not counted"
             raise Failed(Outcome.DISQUALIFIED, reason)
         if limit and usage.cpu > limit:
             reason = f"{usage.cpu:.0f} CPU seconds; {limit:.0f} are allowed, from what the baseline takes"
