@@ -302,7 +302,7 @@ def test_what_is_not_there_is_named(hub):
         f"corpus 'hf:no/thing': no such dataset at {hub.url} (401); if it is private, set HF_TOKEN"
     )
     assert refusal() == "corpus 'hf:a/b': it has no .parquet file, the only kind that can be read"
-    assert refusal("hf:a/b/data").startswith("corpus 'hf:a/b/data': there is no .parquet file in it")
+    assert refusal("hf:a/b/data").startswith("corpus 'hf:a/b/data': it has no .parquet file")
     assert refusal("hf:a/b/other") == "corpus 'hf:a/b/other': not found in the dataset (404)"
 
 

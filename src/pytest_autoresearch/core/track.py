@@ -214,7 +214,7 @@ def _option(name: str, value: object, read: Callable[[object], Any]) -> Any:
 
 
 def fingerprint(track: Track, data_key: str) -> dict[str, str]:
-    """Everything that a score depends on besides program and seed. Scores are comparable only if it is equal."""
+    """Everything that a score depends on besides program and seed. Scores with other ones are not comparable."""
     startup = f" after {track.budget.startup:g} s" if track.budget.unit == "s" else ""
     return {
         "device": f"{track.device}: {_device_name(track.device)}",

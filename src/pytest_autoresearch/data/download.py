@@ -114,7 +114,7 @@ def _download(name: str, dataset: str, commit: str, shard: str, bar_class: type)
     download = partial(hf_hub_download, dataset, shard, repo_type="dataset", revision=commit, tqdm_class=bar_class)
     with _asking(f"corpus '{name}': {shard}"):
         path = Path(download())
-        if not is_whole(path):  # it was cut short after its download
+        if not is_whole(path):  # a file in the cache was cut short later
             path.unlink()
             path = Path(download(force_download=True))
     with open_parquet(path):
@@ -122,7 +122,7 @@ def _download(name: str, dataset: str, commit: str, shard: str, bar_class: type)
 
 
 def _bar_class(shard: str, shares: dict[str, float], stop: Event) -> type:
-    """Replaces the bars that huggingface_hub draws for a file: they set `shares[shard]`, 0 to 1, and draw nothing."""
+    """A class of progress bars for huggingface_hub. They draw nothing and set `shares[shard]`, 0 to 1."""
     from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[type-arg]

@@ -36,7 +36,7 @@ class Session:
         self._record: Record | None = (
             None  # the one that this session judges by, even if another session promotes meanwhile
         )
-        self._problem: str | None = None  # why nothing can be judged here, once that is known
+        self._problem: str | None = None  # why nothing can be judged, if that is known
         self._began = now()
 
     # -- before anything runs --

@@ -203,7 +203,7 @@ def pieces_of(source: str, postponed: bool = False) -> tuple[Piece, ...]:
     source = unix(source)
     tree = parse(source)
     source += "" if source.endswith("\n") or not source else "\n"
-    line_starts = [0, *(match.end() for match in re.finditer("\n", source))]  # ast, too, counts lines by \n alone
+    line_starts = [0, *(match.end() for match in re.finditer("\n", source))]  # as in ast, only \n ends a line
     pieces: list[Piece] = []
     at = 0
     for node in tree.body:
