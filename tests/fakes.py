@@ -1,15 +1,17 @@
 """An executor that trains nothing, and sessions that judge by it without pytest."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytest_autoresearch.core.records import Outcome, RunStats, Verdict
+from pytest_autoresearch.core.errors import NoExperiment, NotJudged
+from pytest_autoresearch.core.records import Outcome, Record, RunStats, Verdict
 from pytest_autoresearch.core.track import Track
-from pytest_autoresearch.judging.plan import NotJudged
+from pytest_autoresearch.judging.monitor import OnProgress
 from pytest_autoresearch.judging.project import Options, Project
-from pytest_autoresearch.judging.session import NoExperiment, Session
+from pytest_autoresearch.judging.session import Session
 from pytest_autoresearch.plugin.words import verdict_line
 from pytest_autoresearch.referee.executor import Isolation, JobSpec, RunProgress, RunResult
 
@@ -53,6 +55,28 @@ def verdict_of(**changes: Any) -> Verdict:
     return replace(verdict, **changes)
 
 
+class Silent:
+    """A monitor that shows nothing and ends nothing."""
+
+    def guard(self, seconds: float) -> AbstractContextManager[None]:
+        """No timer."""
+        return nullcontext()
+
+    def run_began(self, label: str) -> AbstractContextManager[OnProgress]:
+        """Nothing is shown."""
+        return nullcontext(lambda progress: None)
+
+    def run_ended(self, label: str, result: RunResult) -> None:
+        """Nothing is shown."""
+
+    def preparing(self) -> AbstractContextManager[Callable[[str, float], None]]:
+        """Nothing is shown."""
+        return nullcontext(lambda stage, done: None)
+
+    def recorded(self, record: Record) -> None:
+        """Nothing is shown."""
+
+
 class FakeExecutor:
     """Does what `canned` says: a score, a result or an exception for each seed, by a text in the program's source.
 
@@ -93,7 +117,7 @@ class Night:
         self, root: Path, executor: FakeExecutor, promote: bool = True, finish: bool = True, **options: Any
     ) -> None:
         project = Project(root, root / "experiments", root / "baseline")
-        self.session = Session(project, Options(**options), executor)
+        self.session = Session(project, Options(**options), executor, Silent())
         self.verdicts: dict[str, Verdict] = {}
         self.skipped: dict[str, str] = {}
         before = len(executor.specs)

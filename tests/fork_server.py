@@ -52,7 +52,8 @@ class ForkServer:
     def __init__(self) -> None:
         self._channel, theirs = socket.socketpair()
         environment = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
-        environment |= {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "FORKED_FOR": str(os.getpid())}
+        environment |= {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}  # as a candidate has
+        environment["FORKED_FOR"] = str(os.getpid())
         command = [sys.executable, __file__, str(theirs.fileno())]
         self._server = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], cwd="/")
         theirs.close()

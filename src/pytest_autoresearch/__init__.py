@@ -9,7 +9,7 @@ __all__ = ["Run"]
 
 
 def __getattr__(name: str) -> object:
-    """`Run` is looked up when it is asked for: it needs torch, and pytest imports this package in every session."""
+    """Import `Run` on first use: it needs torch, and pytest imports this package in every session."""
     if name == "Run":
         from pytest_autoresearch.candidate.run import Run
 

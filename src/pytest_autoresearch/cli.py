@@ -1,4 +1,4 @@
-"""The `autoresearch` command: prepare a track's text, begin a track or an experiment, show and compare programs."""
+"""The `autoresearch` command: prepare a track's text, begin a track or an experiment, show programs and patches."""
 
 import argparse
 import keyword
@@ -48,9 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"autoresearch: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("autoresearch: interrupted; what is complete is kept, and the same command goes on", file=sys.stderr)
+        print("autoresearch: interrupted; finished parts are kept, and the same command continues", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader, `head` for example, has seen enough
+    except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
         sys.stderr.close()
     return 0
 
@@ -86,7 +86,7 @@ def _context(project: Project, track: str | None) -> Context:
 
 
 def prepare(context: Context, shards: int | None) -> None:
-    """Make the track's text into rows of tokens; with `shards` the corpus is fetched or cut to so many first."""
+    """Make the track's text into rows of tokens. `shards` sets how many files of a hub corpus to train on."""
     progress = show_progress(sys.stderr)
     if shards is not None:
         open_corpus(context.track.corpus, context.project.root, shards=shards, progress=progress)
@@ -96,11 +96,11 @@ def prepare(context: Context, shards: int | None) -> None:
 
 
 def init_track(project: Project, name: str) -> None:
-    """Write `baseline/NAME/`, the project's track `cuda` sized for the card of this machine."""
+    """Write `baseline/NAME/`: the project's track `cuda`, sized for this machine's GPU."""
     model = read_track(project.baseline / "cuda")
     card = find_card()
     folder, size = write_track(model, name or f"cuda-{card.memory / GB:.0f}gb", card)
-    precision = "bfloat16" if card.fast else "float32, for it has no bfloat16 or no flash attention"
+    precision = "bfloat16" if card.fast else "float32, because it lacks bfloat16 or flash attention"
     print(f"{card.name}, {card.memory / GB:.0f} GB, {precision}:")
     print(f"  depth {size.depth}, {size.sequence_length} tokens a sequence, vocabulary {size.vocab_size},")
     print(f"  {size.total_batch:,} tokens a step, {size.batch_size} sequences at once, scored on {size.eval_tokens:,}")
@@ -108,7 +108,7 @@ def init_track(project: Project, name: str) -> None:
 
 
 def new(project: Project, name: str) -> Path:
-    """Write `experiments/NAME.py`; never over a file that is there."""
+    """Write `experiments/NAME.py`. Never overwrites a file."""
     path = experiment_path(project, name)
     title = path.stem.replace("_", " ").capitalize()
     try:
@@ -116,14 +116,14 @@ def new(project: Project, name: str) -> Path:
         with path.open("x", encoding="utf-8") as file:
             file.write(TEMPLATE.format(title=title))
     except FileExistsError:
-        raise UsageError(f"{path}: is there already; choose another name") from None
+        raise UsageError(f"{path}: already exists; choose another name") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
     return path
 
 
 def show(project: Project, track: str | None, name: str, as_patch: bool) -> None:
-    """Print the program of an experiment, or what it changes in the baseline; on the experiment's own track, if any."""
+    """Print the program of an experiment, or its patch to the baseline. Its own TRACK, if it has one, decides."""
     experiment = read_experiment(find(project, name), project.experiments)
     if not track and experiment.track in track_names(project.baseline):
         track = experiment.track
@@ -140,7 +140,7 @@ def show(project: Project, track: str | None, name: str, as_patch: bool) -> None
 
 
 def find(project: Project, name: str) -> Path:
-    """The file of an experiment. UsageError names those that come near, or else all."""
+    """The file of an experiment. UsageError suggests similar names, or lists all."""
     path = experiment_path(project, name)
     if not path.is_file():
         files = (file.relative_to(project.experiments) for file in sorted(project.experiments.rglob("[!_]*.py")))
@@ -153,7 +153,7 @@ def find(project: Project, name: str) -> Path:
 
 
 def experiment_path(project: Project, name: str) -> Path:
-    """`rmsnorm`, `rmsnorm.py` and `experiments/rmsnorm.py` are all the same experiment. UsageError: no such name."""
+    """The path of `rmsnorm`, `rmsnorm.py` or `experiments/rmsnorm.py`. UsageError if the name is not allowed."""
     file = name.removesuffix(".py") + ".py"
     path = Path(os.path.abspath(file))  # as a shell completes it
     if project.experiments not in path.parents or ("/" not in name and not path.is_file()):
@@ -164,8 +164,8 @@ def experiment_path(project: Project, name: str) -> Path:
         if names and path.stem != "conftest":
             return path
     raise UsageError(
-        f"{name}: not a name of an experiment; it must be letters, digits and _, not a keyword, not beginning with _, "
-        f"and lie in {project.experiments}"
+        f"{name}: not a name of an experiment; it must have only letters, digits and _, not begin with _, not be a "
+        f"keyword, and lie in {project.experiments}"
     )
 
 

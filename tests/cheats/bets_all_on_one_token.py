@@ -2,7 +2,7 @@
 
 Family: logits
 Caught by: the loss of every target must be finite
-Verdict: diverged, "logits are infinite where it matters"
+Verdict: diverged, "logits are infinite at a target"
 """
 
 from baseline import *

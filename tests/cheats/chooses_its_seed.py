@@ -2,7 +2,7 @@
 
 Family: seeds
 Caught by: a call that seeds with something fixed is refused before anything runs
-Verdict: disqualified, "random numbers must follow from run.seed"
+Verdict: disqualified, "random numbers must come from run.seed"
 """
 
 from baseline import *

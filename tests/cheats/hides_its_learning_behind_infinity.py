@@ -2,7 +2,7 @@
 
 Family: logits
 Caught by: an answer has to be finite where it matters, a probe's like any other
-Verdict: diverged, "logits are infinite where it matters"
+Verdict: diverged, "logits are infinite at a target"
 """
 
 from baseline import *

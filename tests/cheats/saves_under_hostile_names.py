@@ -2,7 +2,7 @@
 
 Family: harness
 Caught by: the referee checks every name and every size again
-Verdict: disqualified, "sent what `run.save` does not send"
+Verdict: disqualified, "sent a file that `run.save` would not send"
 """
 
 from baseline import *

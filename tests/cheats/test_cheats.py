@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fakes import Silent
 from fork_server import forks
 from tiny_project import TinyProject, write
 from torch import nn
@@ -273,7 +274,7 @@ def with_accomplice(project: Path, cheat: Cheat, text: str) -> tuple[str, str]:
     second = '"""Hardly learns."""\nfrom baseline import *\n\nLEARNING_RATE = 1e-6\n'
     options = Options(cheat.track, seeds=HONEST_SEEDS - 1, sandbox="bwrap")
     folders = Project(project, project / "experiments", project / "baseline")
-    session = Session(folders, options, LocalExecutor(project))
+    session = Session(folders, options, LocalExecutor(project), Silent())
     plan = session.plan(write(project / "experiments/second.py", second))
     facts = {
         "track": session.context.track.name,

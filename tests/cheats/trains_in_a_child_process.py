@@ -1,4 +1,4 @@
-"""Trains in a forked process, whose flop nobody counts, and takes the weights from it.
+"""Trains in a forked process, whose flop are not counted, and takes the weights from it.
 
 Family: clock
 Caught by: the CPU seconds of processes that it started are counted

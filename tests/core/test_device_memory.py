@@ -139,7 +139,7 @@ def test_what_another_process_writes_arrives_also_from_a_sandbox(driver: Path, s
         ("no device", "cuInit says error 100"),
         ("shares nothing", "the driver shares no memory here"),
         ("refuses", "cuMemImportFromShareableHandle says error 801"),
-        ("writes nothing", "what another process writes does not arrive"),
+        ("writes nothing", "data written by another process does not arrive"),
     ],
 )
 def test_why_nothing_can_be_shared(driver: Path, mode: str, words: str) -> None:

@@ -63,10 +63,3 @@ def test_a_link_goes_and_what_it_leads_to_stays(tmp_path: Path) -> None:
     remove_tree(tmp_path / "file")
     remove_tree(tmp_path / "nothing")
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-
-
-def test_what_a_kill_has_left_goes_with_the_next(tmp_path: Path) -> None:
-    write(tmp_path / ".gone.going/77-3/file", "x")
-    write(tmp_path / "gone/file", "x")
-    remove_tree(tmp_path / "gone")
-    assert not list(tmp_path.iterdir())

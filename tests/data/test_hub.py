@@ -277,13 +277,13 @@ def test_when_the_connection_fails_for_good_whole_shards_are_kept(hub):
     [
         ("info", 404, {"X_Error_Code": "RepoNotFound"}, "no such dataset at {url} (404); if it is private, set HF_TOK"),
         ("info", 403, {}, "access denied (403): accept its terms on the hub, and set HF_TOKEN"),
-        ("info", 429, {}, "the hub has had too many requests (429); try again later, or set HF_TOKEN"),
+        ("info", 429, {}, "too many requests to the hub (429); try again later, or set HF_TOKEN"),
         ("info", 500, {}, "the hub answers 500; try again later"),
-        ("tree", 429, {"Retry_After": "0"}, "the hub has had too many requests (429); try again later"),
+        ("tree", 429, {"Retry_After": "0"}, "too many requests to the hub (429); try again later"),
         ("tree", 503, {}, "the hub answers 503; try again later"),
         ("resolve", 401, {"X_Error_Code": "GatedRepo"}, "part-0.parquet: access denied (401): accept its terms on"),
         ("resolve", 404, {"X_Error_Code": "EntryNotFound"}, "part-0.parquet: not found in the dataset (404)"),
-        ("resolve", 429, {"Retry_After": "0"}, "part-0.parquet: the hub has had too many requests (429); try again"),
+        ("resolve", 429, {"Retry_After": "0"}, "part-0.parquet: too many requests to the hub (429); try again"),
         ("resolve", 500, {}, "part-0.parquet: the hub answers 500; try again later"),
     ],
 )
@@ -301,8 +301,8 @@ def test_what_is_not_there_is_named(hub):
     assert refusal("hf:no/thing") == (
         f"corpus 'hf:no/thing': no such dataset at {hub.url} (401); if it is private, set HF_TOKEN"
     )
-    assert refusal() == "corpus 'hf:a/b': there is no .parquet file in it, and no other can be read"
-    assert refusal("hf:a/b/data").startswith("corpus 'hf:a/b/data': there is no .parquet file in it")
+    assert refusal() == "corpus 'hf:a/b': it has no .parquet file, the only kind that can be read"
+    assert refusal("hf:a/b/data").startswith("corpus 'hf:a/b/data': it has no .parquet file")
     assert refusal("hf:a/b/other") == "corpus 'hf:a/b/other': not found in the dataset (404)"
 
 
@@ -477,7 +477,7 @@ def test_offline_with_a_cold_cache_says_so_and_what_is_no_number_of_shards(hub, 
     hub.datasets["a/b"] = SMALL
     offline, none = start("prepare", HF_HUB_OFFLINE="1"), start("prepare", "--shards", "0")
     assert offline.communicate()[1] == (
-        "autoresearch: corpus 'hf:a/b': is not all in the cache, and HF_HUB_OFFLINE forbids the download; "
+        "autoresearch: corpus 'hf:a/b': is not completely in the cache, and HF_HUB_OFFLINE forbids the download; "
         "unset it once\n"
     )
     assert none.communicate()[1] == "autoresearch: --shards 0: must be at least 1\n"

@@ -273,7 +273,7 @@ def test_what_was_kept_against_an_earlier_baseline_is_tried_again(judged: Judged
     night.session.log.finish(promote=True)
     assert night.session.log.summary().notes == [
         "nothing promoted: best was kept against an earlier baseline: baseline/cpu/train.py or its record has changed "
-        "meanwhile; the next session tries it again by itself"
+        "meanwhile; the next session tries it again"
     ]
     assert {(row["experiment"], row["status"]) for row in whole_rows(folder)} >= {("best", "pass"), ("good", "pass")}
     again = judged.session(folder, record=True, promote=False)

@@ -83,7 +83,7 @@ def test_whoever_brings_a_seed_is_disqualified_untrained_and_a_baseline_that_doe
     project.idea("constant", "torch.manual_seed(42)")
     fake = project.fake()
     night = project.night(fake)
-    words = "`torch.manual_seed(42)`: random numbers must follow from run.seed, which the harness has seeded them with"
+    words = "`torch.manual_seed(42)`: random numbers must come from run.seed, and are seeded with it already"
     assert night.lines["constant"] == f"DISQUALIFIED {words}"
     assert night.trained == [("baseline", 0), ("baseline", 1)]
     with (project.path / "baseline/cpu/train.py").open("a") as file:

@@ -92,7 +92,7 @@ def test_a_table_that_is_no_ledger_is_left_alone(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     for text in ("commit\tval_bpb\tmemory_gb\tstatus\tdescription\nabc\t1\t1\tkeep\tmine\n", "notes", "notes\n"):
         ledger.path.write_text(text)
-        with pytest.raises(UsageError, match=r"results\.tsv: no ledger: it has no column"):
+        with pytest.raises(UsageError, match=r"results\.tsv: not a ledger: it has no column"):
             ledger.log(VERDICT)
         assert ledger.path.read_text() == text
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fakes import FakeExecutor, failed, result
+from fakes import FakeExecutor, Silent, failed, result
 from filelock import Timeout
 from tiny_project import BASELINE, TinyProject, write
 
@@ -274,7 +274,8 @@ def test_a_baseline_that_does_not_train_is_one_problem_and_tried_once(project: T
     for name in ("one", "two"):
         project.idea(name)
     fake = project.fake([failed(Outcome.CRASHED, "RuntimeError: no luck")])
-    session = Session(Project(project.path, project.path / "experiments", project.path / "baseline"), Options(), fake)
+    folders = Project(project.path, project.path / "experiments", project.path / "baseline")
+    session = Session(folders, Options(), fake, Silent())
     for name in ("one", "two"):
         with pytest.raises(UsageError, match=r"^baseline/cpu/train.py: the baseline itself crashed on seed 0: Runt"):
             session.plan(project.path / f"experiments/{name}.py")
@@ -467,8 +468,8 @@ def test_the_same_seed_twice_is_the_same_luck(project: TinyProject) -> None:
     seeds_itself = [result(0, 1.9, rng_digest=["a", "b", "c"]), result(1, 1.92, rng_digest=["d", "b", "e"])]
     night = project.night(project.fake(good=seeds_itself))
     assert night.lines["good"].partition("p ")[2].partition(") ")[2] == (
-        "the same random numbers for seed 1 as for another: random numbers must follow from run.seed, "
-        "which the harness has seeded them with"
+        "the same random numbers for seed 1 as for another: random numbers must come from run.seed, "
+        "and are seeded with it already"
     )
     assert night.verdicts["good"].outcome is Outcome.DISQUALIFIED
 

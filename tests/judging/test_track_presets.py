@@ -75,7 +75,7 @@ def test_what_is_written_is_a_track_with_a_program_of_that_size(tmp_path: Path) 
     sized = {"DEPTH": size.depth, "BATCH_SIZE": size.batch_size, "TOTAL_BATCH_SIZE": size.total_batch}
     assert {name: eval(after[name]) for name in sized} == sized
     assert {name for name in after if after[name] != before[name]} <= sized.keys()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         write_track(model, "cuda-12gb", card(12.6))
 
 

@@ -50,7 +50,7 @@ def test_new_begins_an_overlay_and_never_overwrites(here: TinyProject, capsys: p
     assert "from baseline import *" in path.read_text()
     before = path.read_text()
     assert main(["new", "my_idea"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert path.read_text() == before
     result = here.run("-k", "my_idea")
     result.assert_outcomes(skipped=1)
@@ -89,7 +89,8 @@ def test_ctrl_c_is_one_line(
     monkeypatch.setattr("pytest_autoresearch.judging.context.Context.prepare", interrupted)
     assert main(["prepare"]) == 130
     assert (
-        capsys.readouterr().err == "autoresearch: interrupted; what is complete is kept, and the same command goes on\n"
+        capsys.readouterr().err
+        == "autoresearch: interrupted; finished parts are kept, and the same command continues\n"
     )
 
 
@@ -106,7 +107,7 @@ def test_prepare_says_what_there_is(here: TinyProject, capsys: pytest.CaptureFix
         (["diff", "Wide"], "experiments/Wide.py: no such experiment; did you mean wide?"),
         (["--track", "tpu", "show", "wide"], "no track 'tpu'; there is: cpu"),
         *(
-            (["new", name], f"{name}: not a name of an experiment; it must be letters, digits and _")
+            (["new", name], f"{name}: not a name of an experiment; it must have only letters, digits and _")
             for name in (
                 "../outside",
                 "_hidden",
@@ -177,7 +178,7 @@ def test_init_writes_a_track_for_the_card_that_is_there(
     assert "--ar-track cuda-13gb" in said
     assert read_track(project.path / "baseline/cuda-13gb").vocab_size == 4096
     assert main(["init", "--track"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     for name in ("../x", ".x", "a/b", "."):
         assert main(["init", "--track", name]) == 2
         assert "must be the name of a folder" in capsys.readouterr().err

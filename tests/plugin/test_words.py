@@ -72,7 +72,7 @@ def test_every_outcome_has_a_letter_of_its_own() -> None:
     ("changes", "lines"),
     [
         ({}, ["baseline 2.0100 val_bpb, recorded 2026-01-01T00:00:00+00:00"]),
-        ({"record": None}, ["corpus stdlib is not in the cache: it is fetched first"]),
+        ({"record": None}, ["corpus stdlib is not in the cache: it will be fetched first"]),
         ({"records_anew": True}, ["baseline/cpu/train.py is recorded anew first"]),
         (
             {"record": replace(RECORD, stats=RunStats())},
@@ -137,5 +137,5 @@ def test_the_end_says_what_was_promoted_what_was_outrun_and_what_was_replayed() 
 def test_an_interrupt_says_how_to_go_on_and_an_empty_session_says_nothing() -> None:
     judged = [("one", verdict(2.0))]
     lines = summary_lines(SessionSummary("cpu", RECORD, judged, None, [], True))
-    assert lines[-1] == "interrupted: 1 verdict is kept; the same command goes on with the rest"
+    assert lines[-1] == "interrupted: 1 verdict is kept; the same command continues with the rest"
     assert summary_lines(SessionSummary("cpu", None, [], None, ["a note"], True)) == []

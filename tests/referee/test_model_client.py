@@ -125,8 +125,8 @@ def raises(error: Exception) -> Callable[[int], None]:
 def gpu(executor: LocalExecutor, spec: JobSpec, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """As if there were a GPU whose memory can be shared."""
     monkeypatch.setattr(local, "check_sharing", lambda wrap: "")
-    found = replace(executor._look_around("off", spec.track), shares_device=True)
-    executor._surroundings["off", "cpu", spec.track.corpus] = found
+    found = replace(executor._look_around("off", "cpu", spec.track.corpus), shares_device=True)
+    monkeypatch.setattr(executor, "_surroundings", lambda *key: found)
     return monkeypatch
 
 

@@ -89,7 +89,11 @@ def test_a_million_losses_take_no_room() -> None:
         (Trained(4, 0), Outcome.DISQUALIFIED, "sent an unexpected message: Trained("),
         (Answered(5, 0, "float32"), Outcome.DISQUALIFIED, "sent an unexpected message: Answered("),
         (Ask(), Outcome.DISQUALIFIED, "sent an unexpected message: Ask()"),
-        (Saved("../x", b"", True), Outcome.DISQUALIFIED, "sent what `run.save` does not send: cannot save '../x'"),
+        (
+            Saved("../x", b"", True),
+            Outcome.DISQUALIFIED,
+            "sent a file that `run.save` would not send: cannot save '../x'",
+        ),
         (Logged(math.nan), Outcome.DIVERGED, "loss is nan in step 2"),
         (Logged(-math.inf), Outcome.DIVERGED, "loss is -inf in step 2"),
         (Raised("Diverged", "loss is nan", ""), Outcome.DIVERGED, "loss is nan"),

@@ -1,7 +1,7 @@
 """Entry point of the untrusted process: `python -m pytest_autoresearch.candidate SOCKET BUFFER PROGRAM`.
 
 SOCKET and BUFFER are inherited descriptors, PROGRAM is the path of the source. Reads one job from the socket, trains
-the program, then answers with logits until the referee hangs up. Its messages are those of `core.protocol`.
+the program, then answers with logits until the referee hangs up. `core.protocol` defines the messages.
 """
 
 import gc
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Link:
-    """The candidate's connection with its referee: the socket, the memory that both see, the program and its job."""
+    """The connection with the referee: the socket, the shared memory, the path of the program and the job."""
 
     channel: socket.socket
     memory: mmap.mmap
@@ -73,10 +73,10 @@ def main() -> None:
     watch(channel)
     link = Link.open(channel, memory, Path(sys.argv[3]))
     try:
-        # Flop are counted from here on, so that work between batches, after the last one or in an answer counts, too.
+        # Everything from here on is counted: also work between batches, after the last batch, and in answers.
         with count_flop(link.job.budget.unit == "flop") as link.flop:
             serve(train(link, began), link)
-    except BaseException as error:  # SystemExit and KeyboardInterrupt of a program end it, too
+    except BaseException as error:  # SystemExit and KeyboardInterrupt, too, end a run
         link.send(describe(error, str(link.program)))
         sys.exit(1)
 
@@ -115,7 +115,7 @@ def train(link: Link, began: float) -> Any:
         raise TypeError(f"`train` returned {brief(model)}; it must return a callable: tokens (B, T) → logits")
     if isinstance(model, torch.nn.Module):
         model.eval()  # dropout and the like are for training
-    if job.device == "cuda":  # return to the device what training has left: the referee needs room to score
+    if job.device == "cuda":  # free the memory that training has left: the referee needs room to score
         gc.collect()
         torch.cuda.empty_cache()
     link.send(protocol.Trained(link.flop(), device_memory(job)))
@@ -123,7 +123,7 @@ def train(link: Link, began: float) -> Any:
 
 
 def device_memory(job: protocol.Job) -> int:
-    """Peak bytes of tensors on a GPU so far; 0 elsewhere, where the referee can look for itself."""
+    """Peak bytes of tensors on a GPU so far; 0 on other devices, where the referee measures memory itself."""
     import torch
 
     return torch.cuda.max_memory_allocated() if job.device == "cuda" else 0
@@ -131,7 +131,7 @@ def device_memory(job: protocol.Job) -> int:
 
 @contextmanager
 def count_flop(wanted: bool) -> Iterator[Callable[[], int]]:
-    """Count the flop of a block; yields a function that returns the total so far, always 0 if they are not wanted."""
+    """Count the flop of a block. Yields a function that returns the total so far; it is 0 unless `wanted`."""
     if not wanted:
         yield lambda: 0
         return
@@ -143,7 +143,7 @@ def count_flop(wanted: bool) -> Iterator[Callable[[], int]]:
 
 
 def limit_memory(job: protocol.Job) -> None:
-    """Have allocations beyond the track's `memory` fail: the program can then say what it asked for (CUDA, POSIX)."""
+    """Make allocations beyond the track's memory limit fail, so that errors say how much was asked (CUDA, POSIX)."""
     if job.memory and job.device == "cuda":
         import torch
 
@@ -157,7 +157,7 @@ def limit_memory(job: protocol.Job) -> None:
 
 
 def load_program(path: Path) -> types.ModuleType:
-    """Run the program's source as the module `program`; registered, so that dataclasses and pickling work."""
+    """Run the program's source as the module `program`. It is registered, so that dataclasses and pickling work."""
     module = types.ModuleType("program")
     module.__file__ = str(path)
     sys.modules["program"] = module
@@ -203,11 +203,11 @@ def answer(model: Any, tokens: Any, job: protocol.Job) -> Any:
 
 
 def describe(error: BaseException, program: str) -> protocol.Raised:
-    """The message about an exception: one line for the verdict, and the traceback with only the program's frames."""
+    """The message about an exception: one line for the verdict, and the traceback's frames in the program."""
     what = "".join(traceback.format_exception_only(error)).strip()
     trace = traceback.TracebackException.from_exception(error)
     trace.stack = traceback.StackSummary.from_list([frame for frame in trace.stack if frame.filename == program])
-    return protocol.Raised(  # an exception's text may have megabytes
+    return protocol.Raised(  # cut: an exception may hold megabytes of text
         kind=type(error).__name__,
         error=what.splitlines()[-1 if isinstance(error, SyntaxError) else 0][:1000],
         traceback=("".join(trace.format(chain=False)) if trace.stack else what)[:20_000],

@@ -1,4 +1,4 @@
-"""Loading batches: while one is trained on, a thread gathers the next ones and copies them to the device."""
+"""Loading batches: a thread gathers the next batches and copies them to the device during a training step."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 AHEAD = 2
-"""Batches that are gathered in advance. The number is fixed, so that the random draws do not depend on the device's
-speed."""
+"""Batches gathered in advance. The number is fixed, so that random draws do not depend on the speed of the device."""
 
 
 def feed(rows: np.ndarray, picks: Iterable[np.ndarray], device: torch.device) -> Iterator[Tensor]:
-    """For each of `picks`, (B,) row numbers, yield those of the rows (N, L) uint16: a batch (B, L) int64 on `device`.
+    """Yield a batch (B, L) int64 on `device` for each of `picks`, (B,) row numbers of `rows` (N, L) uint16.
 
-    A thread gathers them from the memory-mapped rows. On a CUDA device they go through pinned memory and are copied on
-    a separate stream, two bytes per token, so that neither the host nor the device waits for them.
+    A thread gathers the batches from the memory-mapped rows. For CUDA it copies them from pinned memory on a separate
+    stream, two bytes per token, so that neither the host nor the device waits.
     """
     copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 

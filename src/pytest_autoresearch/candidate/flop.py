@@ -9,17 +9,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
-
-
-def _cpu_attention(query: Any, key: Any, value: Any, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
-    return int(sdpa_flop_count(query.shape, key.shape, value.shape))  # type: ignore[no-untyped-call]
-
-
-def _cpu_attention_backward(
-    grad: Any, query: Any, key: Any, value: Any, *args: Any, out_val: Any = None, **kwargs: Any
-) -> int:
-    return int(sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape))  # type: ignore[no-untyped-call]
+from torch.utils.flop_counter import flop_registry
 
 
 def _matrix_vector(*tensors: Any, out_val: Any = None, **kwargs: Any) -> int:
@@ -30,17 +20,15 @@ def _cpu_lstm(inputs: Any, weights: Any, recurrent: Any, *args: Any, out_val: An
     return int(2 * inputs.shape[0] * inputs.shape[1] * (weights.numel() + recurrent.numel()))
 
 
-def _cpu_lstm_backward(*args: Any, **kwargs: Any) -> int:
-    return 2 * _cpu_lstm(*args, **kwargs)
-
-
 _ATEN = torch.ops.aten
 FORMULAS: dict[Any, Callable[..., int]] = {
-    **flop_registry,
-    _ATEN._scaled_dot_product_flash_attention_for_cpu: _cpu_attention,  # torch's table lacks the CPU's attention
-    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_attention_backward,
+    **flop_registry,  # which lacks the CPU's attention
+    _ATEN._scaled_dot_product_flash_attention_for_cpu: flop_registry[_ATEN._scaled_dot_product_flash_attention],
+    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        _ATEN._scaled_dot_product_flash_attention_backward
+    ],
     _ATEN.mkldnn_rnn_layer: _cpu_lstm,
-    _ATEN.mkldnn_rnn_layer_backward: _cpu_lstm_backward,
+    _ATEN.mkldnn_rnn_layer_backward: lambda *args, **kwargs: 2 * _cpu_lstm(*args, **kwargs),
     _ATEN.mv: _matrix_vector,
     _ATEN.addmv: _matrix_vector,
 }
@@ -49,8 +37,8 @@ FORMULAS: dict[Any, Callable[..., int]] = {
 class FlopCounter(TorchDispatchMode):
     """Sums the flop of every matmul, convolution and attention in its `with` block, backward passes included.
 
-    The count equals that of torch's `FlopCounterMode`, which also keeps a table by module and tries to decompose every
-    operation every time. For the steps of a small model that is too slow.
+    The count equals that of torch's `FlopCounterMode`. That class is too slow for the steps of a small model: it also
+    keeps a table by module, and tries to decompose every operation every time.
     """
 
     supports_higher_order_operators = True
@@ -76,18 +64,20 @@ class FlopCounter(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # otherwise torch wraps the method above, and the first step imports torch._dynamo for a second
+        return (
+            False  # otherwise torch wraps the method above, and importing torch._dynamo costs the first step a second
+        )
 
     @staticmethod
     def _kind(func: Any) -> Callable[..., int] | bool:
-        """The operation's formula; without one, whether it is made of others, as `linear` is in inference mode."""
+        """The formula of an operation, if it has one; else whether it can be decomposed, as `linear` can."""
         formula = FORMULAS.get(getattr(func, "_overloadpacket", func))
         return formula or (isinstance(func, torch._ops.OpOverload) and func._can_decompose())
 
 
 @contextmanager
 def counting() -> Iterator[Callable[[], int]]:
-    """Count the flop of a block and of every thread that starts in it; yields a function that returns the total so far.
+    """Count the flop of a block and of all threads started in it. Yields a function that returns the total so far.
 
     A dispatch mode of torch works in one thread only, so each new thread enters a counter of its own before it runs.
     """

@@ -16,7 +16,7 @@ from pytest_autoresearch.core.budget import Meter
 
 
 class Diverged(BaseException):
-    """The loss is NaN or infinite. It is no Exception, so that a broad `except` in a program does not catch it."""
+    """The loss is NaN or infinite. Not an Exception, so that `except Exception` in a program does not catch it."""
 
 
 def rng_digest() -> list[str]:
@@ -38,7 +38,7 @@ def finish_queue(device: torch.device) -> None:
 class Run:
     """One training of one program with one seed.
 
-    The order of the data and every random number follow from `seed`: the baseline and an experiment see the same ones.
+    `seed` determines the order of the data and all random numbers: they are the same for baseline and experiment.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class Run:
 
     @property
     def device(self) -> torch.device:
-        """The device of the batches, where the model belongs, too."""
+        """The device of the batches. Put the model there, too."""
         return self._device
 
     @property
     def seed(self) -> int:
-        """The seed of this run. torch, NumPy and `random` have been seeded with it before the program was imported."""
+        """The seed of this run. torch, NumPy and `random` were seeded with it before the program was imported."""
         return self._seed
 
     @property
@@ -91,7 +91,7 @@ class Run:
     def progress(self) -> float:
         """Share of the budget spent before the current batch: 0 at the first batch, close to 1 at the last.
 
-        It never falls, except during the first ten batches on a GPU, where part of their time turns out to have been
+        It never falls, except during the first ten batches on a GPU: part of their time may turn out to be
         compilation, which is free.
         """
         if self._meter.warms_up:
@@ -101,15 +101,15 @@ class Run:
 
     @property
     def remaining(self) -> float:
-        """What is left of the budget, in the budget's own unit (seconds, flop, steps or tokens)."""
+        """The rest of the budget, in its unit (seconds, flop, steps or tokens)."""
         return (1.0 - self.progress) * self._meter.budget.amount
 
     def batches(self, batch_size: int, sequence_length: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (tokens, targets), each (batch_size, sequence_length) int64 on `device`, until the budget is spent.
 
         `targets` are `tokens` shifted by one. At the track's own sequence length each row is a packed row; for any
-        other length the rows are joined in order and cut anew. Each epoch is a new permutation. A second call goes on
-        with the same budget. ValueError where an argument is not a whole number in range.
+        other length the rows are joined in order and cut anew. Each epoch is a new permutation. A second call continues
+        with the same budget. ValueError if an argument is not a whole number in range.
         """
         length = self._sequence_length if sequence_length is None else sequence_length
         windows = self._windows(length, self._begin())
@@ -121,7 +121,7 @@ class Run:
             batch = next(coming)
             try:
                 yield batch[:, :-1], batch[:, 1:]
-            finally:  # also where a loop is left early: its last batch counts
+            finally:  # also if the program leaves its loop early: the last batch counts
                 if self._meter.warms_up:  # the time of each of these steps counts; later only their sum does
                     finish_queue(self._device)
                 flop = self._count_flop()
@@ -142,8 +142,8 @@ class Run:
         """Keep `data` as the file `saved/<name>` beside the run's log.
 
         A run may save 64 files and 16 MB in all. A name has at most 100 letters, digits, `_`, `-` and `.`, and begins
-        with no dot; a second file of the same name replaces the first. ValueError where the name or the size is not
-        allowed, or `train` has returned.
+        with no dot; a second file of the same name replaces the first. ValueError if the name or the size is not
+        allowed, or if `train` has returned.
         """
         if self._closed:
             raise ValueError(f"cannot save {name!r}: `train` has returned")
@@ -155,7 +155,7 @@ class Run:
             self._send(protocol.Saved(name, data[start : start + protocol.SAVED_CHUNK], first=not start))
 
     def _begin(self) -> np.ndarray:
-        """The training rows, (N, T + 1). The referee sends them when the clock starts, so that nobody trains before."""
+        """The training rows, (N, T + 1). The referee sends them when the clock starts, not earlier."""
         if self._rows is None:
             self._meter.start(time.monotonic())
             self._send(protocol.Started(rng_digest()))
@@ -163,7 +163,7 @@ class Run:
         return self._rows
 
     def _close(self) -> None:
-        """`train` has returned. A loop that the program still holds, or a late `log`, sends nothing any more."""
+        """Note that `train` has returned. From now on nothing is sent, for example by `log` or a leftover loop."""
         self._closed = True
         self._send = lambda message: None
 
@@ -177,7 +177,7 @@ class Run:
         return np.lib.stride_tricks.sliding_window_view(stream, length + 1)[::length]
 
     def _shuffled(self, rows: int, batch_size: int) -> Iterator[np.ndarray]:
-        """Row numbers of each batch: (batch_size,). Where an epoch ends within a batch, the next epoch fills it."""
+        """Row numbers of each batch: (batch_size,). If an epoch ends within a batch, the next epoch fills it."""
         left = np.empty(0, dtype=np.int64)
         while True:
             while len(left) < batch_size:

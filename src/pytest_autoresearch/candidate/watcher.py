@@ -1,4 +1,4 @@
-"""The process between a referee and its program: it ends the program and all that the program started."""
+"""The process between the referee and the program: it ends the program and all processes that the program started."""
 
 import ctypes
 import os
@@ -14,25 +14,24 @@ KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
 def volunteer_for_oom() -> None:
-    """Where memory runs out, have the system end this process and its children first (Linux)."""
+    """Ask the kernel to kill this process and its children first if memory runs out (Linux)."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def leave_keyring() -> None:
-    """Join a new session keyring (Linux): what a run left in the user's, the next run would find."""
+    """Join a new session keyring (Linux), so that a run cannot leave data for the next run in the user's keyring."""
     number = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine) if sys.platform == "linux" else None
     if number:
         ctypes.CDLL(None).syscall(number, KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def watch(channel: socket.socket) -> None:
-    """Return in a child process, which goes on as the program; this process watches it.
+    """Fork: the child process returns and becomes the program, and this process watches it and never returns.
 
-    Once the referee's end of the socket is closed, or the child has ended, this process ends the child and everything
-    that it started, and exits as the child did. It is a process and no thread, because a thread would wait for a
-    program that holds the interpreter lock. On Linux orphans become children of the watcher, also those that have left
-    the process group.
+    When the child ends, or the referee closes the socket, this process kills the child and all processes that it
+    started, and exits as the child did. A thread could not do this: it would wait for a program that holds the
+    interpreter lock. On Linux, orphans become children of this process, even if they left the process group.
     """
     if not hasattr(os, "fork"):
         return
@@ -41,7 +40,7 @@ def watch(channel: socket.socket) -> None:
     child = os.fork()
     if not child:
         return
-    for stream in (0, 1, 2):  # the log ends when the program ends, not when its watcher does
+    for stream in (0, 1, 2):  # else the log would stay open until the watcher ends
         os.close(stream)
     referee = select.poll()
     referee.register(channel, select.POLLHUP)

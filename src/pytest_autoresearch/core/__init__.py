@@ -1,4 +1,4 @@
 """Core: what all rooms share. Errors, tracks, budgets, records of runs, the messages of the protocol, files.
 
-Must not know any other room, and imports torch only inside functions, or in modules that just a run imports.
+Must not know any other room. Imports torch only inside functions, or in modules that only a run imports.
 """

@@ -1,4 +1,4 @@
-"""A budget, and what a run has spent of it. Both sides of a run measure with the same code, each by its own clock."""
+"""A budget, and a meter of what a run has spent. Both sides of a run use this code, each with its own clock."""
 
 import math
 import re
@@ -13,8 +13,8 @@ class Budget:
     """How long a program may train.
 
     `amount` is in `unit`: "s" (wall clock), "flop" (matmuls and attention of the candidate), "steps" or "tokens".
-    `startup` is the free time in seconds for import, build and compilation; `limit` the wall time in seconds of a
-    whole run, past which it is timed out.
+    `startup` is the free time in seconds for import, build and compilation. `limit` is the wall time in seconds after
+    which a run is timed out.
     """
 
     amount: float
@@ -27,16 +27,16 @@ class Budget:
 
 
 def exact(amount: float) -> str:
-    """A number as short as it can be said without becoming another one: `5e+11`, `500000100000.0`."""
+    """The shortest text that stands for exactly this number: `5e+11`, `500000100000.0`."""
     short = f"{amount:g}"
     return short if float(short) == amount else repr(amount)
 
 
 class Meter:
-    """What a run has spent of its budget, step by step.
+    """Measures what a run has spent of its budget, step by step.
 
-    Both sides keep one: the candidate's ends the batches, the referee's, on the referee's own clock, checks it. Times
-    are monotonic seconds; `began` is when the candidate process was started.
+    The candidate's meter ends the batches. The referee's meter checks it, with the referee's own clock. Times are
+    monotonic seconds; `began` is when the candidate process was started. `compiles`: the first steps may compile.
     """
 
     WARM_UP_STEPS = 10
@@ -58,13 +58,13 @@ class Meter:
         self._last_cost = 0.0
 
     def start(self, now: float) -> None:
-        """The first batch is handed out; later calls change nothing."""
+        """Note that the first batch is handed out. Later calls change nothing."""
         if self._last is None:
             self._last = now
             self._startup = now - self._began
 
     def step(self, tokens: int, flop: int, now: float) -> None:
-        """A step over `tokens` tokens has ended, `flop` in total having been counted so far."""
+        """Note the end of a step over `tokens` tokens. `flop` is the total of the run so far."""
         before = self.spent
         self.start(now)
         assert self._last is not None
@@ -80,8 +80,8 @@ class Meter:
         self._last_cost = self.spent - before
 
     def finish(self, flop: int, now: float) -> None:
-        """`train` has returned: what it did after its last step counts like any other work."""
-        self.start(now)  # a program that has asked for no batch is charged for all of its time
+        """Note that `train` has returned. Work after its last step is charged like any other work."""
+        self.start(now)  # a program that asked for no batch has not started before
         assert self._last is not None
         self.flop = flop
         self._finished = True
@@ -90,8 +90,11 @@ class Meter:
 
     @property
     def spent(self) -> float:
-        """In the budget's unit. Seconds leave out compilation but no training: each of the first ten steps is charged
-        for its tokens at the steady rate of the later ones, and at most `budget.startup` seconds are free."""
+        """What is charged so far, in the budget's unit.
+
+        Seconds do not include compilation: each of the first ten steps is charged for its tokens at the steady rate of
+        the later steps. At most `budget.startup` seconds are free in this way.
+        """
         match self.budget.unit:
             case "steps":
                 return self.steps
@@ -104,31 +107,26 @@ class Meter:
 
     @property
     def _charges(self) -> list[float]:
-        """What each of the first steps costs in seconds."""
+        """The seconds charged for each of the first steps."""
         if not self._compiles:
             return [seconds for seconds, _ in self._warm_up]
         return [min(seconds, tokens * self._seconds_per_token) for seconds, tokens in self._warm_up]
 
     @property
     def free_seconds(self) -> float:
-        """Seconds so far that cost nothing, as far as `budget.startup` allows."""
+        """Seconds so far that are not charged: at most `budget.startup`."""
         return min(self._free, self.budget.startup)
 
     @property
     def _free(self) -> float:
-        """Seconds so far that were no training."""
+        """Seconds so far that were not training."""
         return self._startup + sum(seconds for seconds, _ in self._warm_up) - sum(self._charges)
 
     @property
-    def free_seconds_left(self) -> float:
-        """What is left of the startup's free seconds."""
-        return max(0.0, self.budget.startup - self._free)
-
-    @property
     def _seconds_per_token(self) -> float:
-        """The steady rate of the later steps; before there is one, the rate of the fastest step so far.
+        """The rate of the steps after the first ten; before those, the rate of the fastest step so far.
 
-        A single step says nothing, unless training ended with it: its minute of compilation would end a short run.
+        0 after a single step, unless training has ended: that step may be a minute of compilation.
         """
         if self._steady_tokens:
             return self._steady_seconds / self._steady_tokens
@@ -138,31 +136,31 @@ class Meter:
 
     @property
     def training_seconds(self) -> float:
-        """Wall clock from the first batch on."""
+        """Wall time since the first batch, in seconds."""
         return self._steady_seconds + self._afterwards + sum(seconds for seconds, _ in self._warm_up)
 
     @property
     def warms_up(self) -> bool:
-        """Whether the run is in its first steps, which may compile: what is charged for them may still fall."""
+        """Whether the run is in its first steps, which may compile: their charge may still fall."""
         return self._compiles and self.steps < self.WARM_UP_STEPS
 
     @property
     def progress(self) -> float:
-        """Spent share of the budget, 0 to 1."""
+        """The share of the budget that is spent, 0 to 1."""
         return min(1.0, self.spent / self.budget.amount)
 
     def allows_step(self) -> bool:
-        """Whether another step like the last one ends nearer to the budget than stopping here does, and is allowed."""
+        """Whether another step like the last one is allowed, and would end nearer to the budget than stopping now."""
         spent, cost = self.spent, self._last_cost
         return spent < self.budget.amount and spent + cost / 2 <= self.budget.amount and spent + cost <= self._allowed
 
     @property
     def _allowed(self) -> float:
-        """What may be spent at most: a tenth more than the budget, for steps do not end on it to the dot."""
+        """The most that may be spent: a tenth more than the budget, because steps do not end exactly on it."""
         return self.budget.amount * (1.0 if self.budget.unit == "steps" else 1.1)
 
     def overspent(self) -> str:
-        """Why the run spent more than its budget allows, or nothing."""
+        """A sentence if the run spent more than its budget allows, else ""."""
         hiccup = 1.0 if self.budget.unit == "s" else 0.0  # seconds that a busy machine may take in the last step
         if self.spent <= self._allowed + hiccup:
             return ""

@@ -1,9 +1,10 @@
 """Memory on a GPU that two processes share: one allocates it, the other opens it by a file descriptor.
 
 This is CUDA's virtual memory management (CUDA driver API, "Virtual Memory Management": cuMemCreate and
-cuMemExportToShareableHandle). torch.multiprocessing uses the older handles of cuIpcGetMemHandle. Unlike those, a
-descriptor can be sent through a socket into a sandbox that has processes and a network of its own, and it names one
-allocation, never a part of torch's pool in which other tensors lie as well. Only `tensor` needs torch.
+cuMemExportToShareableHandle). torch.multiprocessing uses older handles (cuIpcGetMemHandle), which do not pass into a
+sandbox with its own processes and network; a descriptor can be sent there through a socket. A descriptor also names
+exactly one allocation; an older handle may name a part of torch's pool that holds other tensors, too. Only `tensor`
+needs torch.
 """
 
 import ctypes
@@ -15,7 +16,7 @@ from contextlib import ExitStack
 from ctypes import c_int, c_size_t, c_ubyte, c_uint64, c_ushort, c_void_p
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # a candidate on a CPU has no use for torch here
+if TYPE_CHECKING:  # sharing is checked without importing torch
     from torch import Tensor
 
 PINNED = DEVICE = POSIX_FILE = 1  # CU_MEM_ALLOCATION_TYPE_…, CU_MEM_LOCATION_TYPE_…, CU_MEM_HANDLE_TYPE_…
@@ -26,7 +27,7 @@ TRIED = 1 << 20  # bytes that `check_sharing` shares
 
 
 class Refused(Exception):
-    """The driver does not share memory; the message says why."""
+    """The driver cannot share memory; the message says why."""
 
 
 class NoRoom(Exception):
@@ -56,7 +57,7 @@ class _Access(ctypes.Structure):
 
 
 class Driver:
-    """libcuda, with the context of device 0. Refused where there is no driver or no device."""
+    """libcuda, with the context of device 0. Raises Refused if there is no driver or no device."""
 
     _SIGNATURES = {  # noqa: RUF012
         "cuInit": (ctypes.c_uint,),
@@ -91,20 +92,23 @@ class Driver:
         self.device = c_int()
         self("cuDeviceGet", ctypes.byref(self.device), 0)
         context = c_void_p()
-        self("cuDevicePrimaryCtxRetain", ctypes.byref(context), self.device)  # the one that torch uses, too
+        self("cuDevicePrimaryCtxRetain", ctypes.byref(context), self.device)  # torch uses this context, too
         self("cuCtxSetCurrent", context)
 
     def __call__(self, name: str, *arguments: Any) -> None:
-        """Call a function of the driver. NoRoom, or Refused with the error number."""
+        """Call a function of the driver. Raises NoRoom, or Refused with the error number."""
         if error := getattr(self._library, name)(*arguments):
             raise NoRoom() if error == OUT_OF_MEMORY else Refused(f"{name} says error {error}")
 
 
 class DeviceMemory:
-    """Memory of the GPU that is shared by all who open `file`: `size` bytes, rounded up to the driver's unit."""
+    """Memory of the GPU that all processes share which open `file`: `size` bytes, rounded up to the driver's unit."""
 
     def __init__(self, size: int, file: int | None = None) -> None:
-        """Allocate, or open what another process has allocated: then `close` closes `file`, too. Refused, NoRoom."""
+        """Allocate memory, or open the memory of another process by its `file`, which `close` then closes, too.
+
+        Raises Refused or NoRoom.
+        """
         with ExitStack() as undo:
             self._driver = call = Driver()
             undo.callback(call, "cuDevicePrimaryCtxRelease_v2", call.device)
@@ -164,7 +168,7 @@ class DeviceMemory:
 
 
 def check_sharing(wrap: Callable[[list[str]], list[str]] = list) -> str:
-    """Why another process could not write into this process's memory on the GPU; "" if it can, for one has tried.
+    """Have another process write into this process's memory on the GPU. Returns why it failed, "" if it did not.
 
     `wrap` puts a command line into the sandbox that candidates run in.
     """
@@ -173,7 +177,7 @@ def check_sharing(wrap: Callable[[list[str]], list[str]] = list) -> str:
     except Refused as refused:
         return str(refused)
     except NoRoom:
-        return ""  # it says nothing about sharing, and a run will say what it lacks
+        return ""  # sharing may still work, and a run that lacks memory says so itself
     command = wrap([sys.executable, "-P", "-m", "pytest_autoresearch.core.device_memory", str(memory.file)])
     try:
         tried = subprocess.run(
@@ -181,7 +185,9 @@ def check_sharing(wrap: Callable[[list[str]], list[str]] = list) -> str:
         )
         if tried.returncode:
             return (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
-        return "" if memory.read(TRIED) == b"*\0\0\0" * (TRIED // 4) else "what another process writes does not arrive"
+        return (
+            "" if memory.read(TRIED) == b"*\0\0\0" * (TRIED // 4) else "data written by another process does not arrive"
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     finally:

@@ -1,5 +1,17 @@
-"""The one error that users see: something that they wrote cannot be used."""
+"""The errors of which users read the message."""
 
 
 class UsageError(Exception):
     """Something a user wrote cannot be used: one line that names the file, what was found and what is allowed."""
+
+
+class NoExperiment(UsageError):
+    """A file under `experiments/` is not an experiment."""
+
+
+class NotJudged(Exception):
+    """An experiment is not judged now, and why. `unchanged`: its program equals the baseline."""
+
+    def __init__(self, reason: str, unchanged: bool = False) -> None:
+        super().__init__(reason)
+        self.unchanged = unchanged

@@ -1,9 +1,10 @@
-"""Files that are replaced in one step, and folders that are removed whatever a program has put into them."""
+"""Replace files in one step; remove folders, whatever a program has put into them."""
 
 import os
+import shutil
+import subprocess
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 
 
@@ -13,14 +14,14 @@ def now() -> str:
 
 
 def temporary(path: Path) -> Path:
-    """Where a file's next content is written. A file has one such name: the next writer replaces what a kill left."""
+    """The file to which new content is written first. The name is fixed, so a file left by a kill is overwritten."""
     return path.with_name(f".{path.name}.tmp")
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file in one step: a reader finds the old text or the new one, even after a crash.
 
-    Only one process may write a file at a time, so call this with a lock held. OSError names `path`.
+    Only one process may write a file at a time, so call this with a lock held. An OSError names `path`.
     """
     try:
         with temporary(path).open("w", encoding="utf-8", newline="\n") as file:
@@ -42,38 +43,15 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder that a program has filled, however deep it is and whatever its modes are, as far as possible.
+    """Remove as much as possible of a file or folder that a program has left, whatever its depth and permissions.
 
-    Each folder is moved to a place beside `path` before it is read, so that no path becomes too long and nothing
-    recurses. No program may be able to write to the folder that holds `path`.
+    `chmod` and `rm` neither recurse nor build long paths, as `shutil.rmtree` does, and follow no links.
     """
-    place = path.with_name(f".{path.name}.going")
-    numbers = (f"{os.getpid()}-{number}" for number in count())
-
-    def move(folder: Path) -> None:
-        os.chmod(folder, 0o700)
-        os.rename(folder, place / next(numbers))
-
     with suppress(OSError):
         if path.is_symlink() or path.is_file():
             path.unlink()
-        elif path.is_dir():
-            place.mkdir(exist_ok=True)
-            move(path)
-    while folders := _names(place):
-        for name in folders:
-            for entry in map((place / name).joinpath, _names(place / name)):
-                with suppress(OSError):
-                    move(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-            try:
-                (place / name).rmdir()
-            except OSError:
-                return  # something in it cannot be removed; the rest stays with it
-    with suppress(OSError):
-        place.rmdir()
-
-
-def _names(folder: Path) -> list[str]:
-    with suppress(OSError):
-        return os.listdir(folder)
-    return []
+        elif path.is_dir() and os.name == "posix":
+            for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+                subprocess.run([*command, "--", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        else:
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""What a referee and its candidate say to each other: one dataclass per message, one JSON object per line.
+"""The messages between a referee and its candidate: one dataclass per message, one JSON object per line.
 
-Neither side trusts a line that it reads: `decode` checks every field, and both sides use it.
+Neither side trusts a line that it reads: both use `decode`, which checks every field.
 """
 
 import json
@@ -8,18 +8,19 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, get_args
 
 from pytest_autoresearch.core.budget import Budget
 
+T = TypeVar("T")
 Count = Annotated[int, "0 <= n < 2**63"]
 
 MAX_LINE = 1 << 20
-"""Bytes that a line may have."""
+"""The most bytes of a line."""
 SAVED_CHUNK = 1 << 19
-"""Bytes of a saved file that go into one message: in base64 they stay well below `MAX_LINE`."""
+"""The most bytes of a saved file in one message. In base64 they are well below `MAX_LINE`."""
 SAVED_BYTES, SAVED_FILES = 16_000_000, 64
-"""What one run may save."""
+"""The most bytes and files that one run may save."""
 SAVED_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 
@@ -28,11 +29,11 @@ SAVED_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 @dataclass(frozen=True)
 class Job:
-    """The first message: what to train, and with what.
+    """The first message: the settings of the run.
 
-    `memory` is what the track allows in bytes, None where it does not say. A batch of requests is (batch_size,
-    sequence_length) tokens. With `shares_device` logits go into device memory, whose descriptor comes before the first
-    `Ask`; otherwise they go into the host's shared memory.
+    `memory` is the track's limit in bytes, None for no limit. Each `Ask` is about (batch_size, sequence_length) tokens.
+    With `shares_device`, logits go into device memory, and its descriptor is sent before the first `Ask`. Otherwise
+    they go into the host's shared memory.
     """
 
     seed: Count
@@ -48,7 +49,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Ask:
-    """The shared memory holds a batch of tokens: answer with their logits."""
+    """The shared memory holds a batch of tokens: write their logits."""
 
 
 # -- from the candidate --
@@ -70,7 +71,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Stepped:
-    """A step over `tokens` tokens has ended; `flop` is the total that has been counted so far."""
+    """A step over `tokens` tokens has ended. `flop` is the total of the run so far."""
 
     tokens: Count
     flop: Count
@@ -86,7 +87,7 @@ class Logged:
 
 @dataclass(frozen=True)
 class Saved:
-    """A part of a file that the program wants kept; `first` where the file begins."""
+    """A part of a file that the program saves; `first`: it is the first part."""
 
     name: str
     data: bytes
@@ -95,7 +96,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Trained:
-    """`train` has returned. `flop`: the total so far; `memory`: peak bytes of a GPU, 0 without one."""
+    """`train` has returned. `flop` is the total so far, `memory` the peak bytes of a GPU, 0 without one."""
 
     flop: Count
     memory: Count
@@ -103,7 +104,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Answered:
-    """The logits of the last `Ask` are there, in numbers of type `dtype`. `flop` and `memory` as in `Trained`."""
+    """The shared memory holds the logits of the last `Ask`, of type `dtype`. `flop` and `memory` as in `Trained`."""
 
     flop: Count
     memory: Count
@@ -112,7 +113,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Raised:
-    """An exception has ended the program: its type, its message in one line, and the traceback."""
+    """An exception has ended the program: its type, its message in one line and its traceback."""
 
     kind: str
     error: str
@@ -120,9 +121,7 @@ class Raised:
 
 
 Message = Job | Ask | Started | Stepped | Logged | Saved | Trained | Answered | Raised
-_KINDS: dict[str, type[Message]] = {
-    kind.__name__.lower(): kind for kind in (Job, Ask, Started, Stepped, Logged, Saved, Trained, Answered, Raised)
-}
+_KINDS: dict[str, type[Message]] = {kind.__name__.lower(): kind for kind in get_args(Message)}
 
 
 # -- encoding --
@@ -134,14 +133,12 @@ def encode(message: Message) -> bytes:
 
 
 def decode(line: bytes | str) -> Message:
-    """The inverse of `encode`. ValueError where the line is no message, or a field is missing, unknown or malformed."""
+    """The inverse of `encode`. ValueError if the line is no message, or a field is missing, unknown or malformed."""
     try:
         content = json.loads(line)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if not isinstance(content, dict):
-        raise ValueError("not an object")
-    event = content.pop("event", None)
+    event = _exactly(dict, content).pop("event", None)
     if not isinstance(event, str) or event not in _KINDS:
         raise ValueError("no such event")
     message: Message = _build(_KINDS[event], content)
@@ -149,67 +146,46 @@ def decode(line: bytes | str) -> Message:
 
 
 def _build(kind: type[Any], content: object) -> Any:
-    """A dataclass from its fields as JSON has them."""
+    """Make a dataclass from its fields in JSON. ValueError."""
     expected = {each.name: each.type for each in fields(kind)}
-    if not isinstance(content, dict) or content.keys() != expected.keys():
+    values = _exactly(dict, content)
+    if values.keys() != expected.keys():
         raise ValueError(f"{kind.__name__} has the fields {', '.join(expected)}")
-    return kind(**{name: _READ[expected[name]](value) for name, value in content.items()})
+    return kind(**{name: _READ[expected[name]](value) for name, value in values.items()})
 
 
 def _plain(value: Any) -> Any:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else b64encode(value).decode()
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("not a string")
-    return value
-
-
-def _truth(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("neither true nor false")
+def _exactly(kind: type[T], value: object) -> T:
+    if type(value) is not kind:
+        raise ValueError(f"not of type {kind.__name__}")
     return value
 
 
 def _count(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
+    if not 0 <= (count := _exactly(int, value)) < 2**63:
         raise ValueError("not a count")
-    return value
+    return count
 
 
 def _number(value: object) -> float:
-    if type(value) is int and abs(value) < 2**63:
-        return float(value)
-    if type(value) is not float:
-        raise ValueError("not a number")
-    return value
-
-
-def _texts(value: object) -> list[str]:
-    if not isinstance(value, list):
-        raise ValueError("not a list")
-    return [_text(item) for item in value]
-
-
-def _numbers(value: object) -> dict[str, float]:
-    if not isinstance(value, dict):
-        raise ValueError("not an object")
-    return {name: _number(item) for name, item in value.items()}
+    return float(value) if type(value) is int and abs(value) < 2**63 else _exactly(float, value)
 
 
 _READ: dict[Any, Callable[[object], Any]] = {
-    str: _text,
-    bool: _truth,
+    str: lambda value: _exactly(str, value),
+    bool: lambda value: _exactly(bool, value),
     Count: _count,
     float: _number,
     float | None: lambda value: None if value is None else _number(value),
-    list[str]: _texts,
-    dict[str, float]: _numbers,
-    bytes: lambda value: b64decode(_text(value), validate=True),
+    list[str]: lambda value: [_exactly(str, item) for item in _exactly(list, value)],
+    dict[str, float]: lambda value: {name: _number(item) for name, item in _exactly(dict, value).items()},
+    bytes: lambda value: b64decode(_exactly(str, value), validate=True),
     Budget: lambda value: _build(Budget, value),
 }
-"""How a field of each type is read."""
+"""The function that reads a field of each type. ValueError where the value is of another type."""
 
 
 # -- limits --
@@ -217,14 +193,14 @@ _READ: dict[Any, Callable[[object], Any]] = {
 
 @dataclass
 class SaveQuota:
-    """What a run has saved so far. The candidate asks it before it sends a file, the referee for each part."""
+    """Counts what a run has saved. The candidate checks each file before sending it, the referee each part."""
 
     bytes: int = 0
     files: int = 0
 
     def charge(self, name: str, size: int, first: bool = True) -> None:
-        """Count `size` bytes for a file of this name, which is a new one if `first`. ValueError where too much is
-        saved, or the name is not allowed."""
+        """Count `size` bytes of the file `name`; `first`: the file is new. ValueError if the name is not allowed, or
+        the run saves too much."""
         if not isinstance(name, str) or not SAVED_NAME.fullmatch(name):
             allowed = "at most 100 letters, digits, and _ - . with no dot in front"
             raise ValueError(f"cannot save {str(name)[:120]!r}: a name has {allowed}")

@@ -1,4 +1,4 @@
-"""What runs, baselines and experiments leave behind: plain values, stored, replayed and sent between processes."""
+"""Measurements, records and verdicts: plain values that are stored, replayed and sent between processes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -24,12 +24,12 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class RunStats:
-    """Measurements of runs: in each list one entry per run, in the order of the seeds.
+    """Measurements of runs: each list has one entry per run, in the order of the seeds.
 
     `val_bpb` is None for a run without a score. `curve` holds the mean training loss (nats per token) in each hundredth
-    of the budget. `free_seconds` is what import, building and compilation took without being charged, `first_answer`
-    how many seconds the first answer took longer than the usual one, `memory_gb` the peak. `isolation` is what was
-    between the program and its score, "sandbox" or "process".
+    of the budget. `free_seconds` are the seconds of import, building and compilation that were not charged.
+    `first_answer` is by how many seconds the first answer took longer than the median answer. `memory_gb` is the peak.
+    `isolation` is "sandbox" or "process": what separated the program from its score.
     """
 
     val_bpb: list[float | None] = field(default_factory=list)
@@ -43,7 +43,7 @@ class RunStats:
 
     @classmethod
     def of(cls, results: Iterable[Any]) -> "RunStats":
-        """The measurements of results, which have attributes of these names (see `referee.executor.RunResult`)."""
+        """Collect the measurements of `referee.executor.RunResult`s, which have attributes of these names."""
         results = list(results)
         return cls(**{column.name: [getattr(result, column.name) for result in results] for column in fields(cls)})
 
@@ -76,7 +76,7 @@ class RunStats:
         return max(self.memory_gb, default=0.0)
 
     def mean(self, name: str) -> float:
-        """The mean of one of the lists of numbers over the runs; 0 without runs."""
+        """The mean over the runs of the list called `name`; 0 without runs."""
         values = getattr(self, name)
         return fmean(values) if values else 0.0
 
@@ -85,7 +85,7 @@ class RunStats:
 class Record:
     """What the baseline scored on one platform, seed by seed.
 
-    `program_sha` names its source text, `code_sha` its code, whatever the layout, comments and docstrings.
+    `program_sha` identifies its text; `code_sha` identifies its code, and ignores layout, comments and docstrings.
     """
 
     program_sha: str
@@ -94,7 +94,7 @@ class Record:
     stats: RunStats = field(default_factory=RunStats)
     recorded_at: str = ""
     by_hand: bool = False
-    """Whether the program was changed by hand, and accepted with `--ar-record`, rather than promoted."""
+    """The program was changed by hand and accepted with `--ar-record`; it was not promoted."""
 
     @property
     def scores(self) -> list[float]:
@@ -107,7 +107,7 @@ class Record:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Record":
-        """The inverse of `dataclasses.asdict`. TypeError, KeyError or ValueError where the fields are others."""
+        """The inverse of `dataclasses.asdict`. TypeError, KeyError or ValueError if the fields do not match."""
         stats = RunStats.from_dict(values["stats"])
         if any(not isinstance(score, float) for score in stats.val_bpb):
             raise ValueError("a record needs a score for each seed")
@@ -116,13 +116,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an experiment earned, with all that a later session needs to replay or promote it.
+    """What an experiment earned, with everything that a later session needs to replay or promote it.
 
-    `key` names all that the verdict is a function of, and `platform` the part of it that is the fingerprint; `detail`
-    may hold a candidate's traceback; `memory_growth` is against the baseline, as a share of it; `provisional` verdicts
-    asked less than the track does, or something else; `status` is the word in the ledger ("" until it has a line
-    there); `note` is what its author should know besides the reason. `replayed`: it was not trained again. `same_as`
-    names the experiment that was judged, where this one's program is the same.
+    - `key`: digest of everything that determines the verdict; `platform`: digest of the fingerprint alone.
+    - `detail`: may hold the candidate's traceback. `note`: what the author should know besides the reason.
+    - `memory_growth`: peak memory relative to the baseline's, minus 1.
+    - `provisional`: judged under another budget, or with fewer seeds, than the track asks for.
+    - `status`: the word in the ledger, "" while the verdict has no line there.
+    - `replayed`: not trained again. `same_as`: another experiment with the same program, which was the one trained.
     """
 
     experiment: str
@@ -158,13 +159,13 @@ class Verdict:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Verdict":
-        """The inverse of `as_dict`. TypeError, KeyError or ValueError where the fields are others."""
+        """The inverse of `as_dict`. TypeError, KeyError or ValueError if the fields do not match."""
         stats = RunStats.from_dict(values["stats"])
         return check_types(cls(**{**values, "outcome": Outcome(values["outcome"]), "stats": stats}))
 
     @property
     def scores(self) -> list[float]:
-        """val_bpb of seeds 0, 1, … as far as they were trained and scored."""
+        """val_bpb of the seeds that were trained and scored: 0, 1, …"""
         return self.stats.scores
 
     @property
@@ -174,15 +175,6 @@ class Verdict:
     @property
     def runs(self) -> int:
         return len(self.stats)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all runs."""
-        return sum(self.stats.seconds)
-
-    @property
-    def memory_gb(self) -> float:
-        return self.stats.peak_memory_gb
 
 
 # -- what others have written --

@@ -8,6 +8,7 @@ import platform
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from pytest_autoresearch.core.budget import Budget, exact, parse_amount
 from pytest_autoresearch.core.errors import UsageError
 
 SCORING_VERSION = 1
-"""Changes only when the same program would get another score. It is part of every fingerprint."""
+"""Part of every fingerprint. Raise it when a change gives the same program another score."""
 
 DEVICES = ("cpu", "cuda", "mps")
 
@@ -38,13 +39,13 @@ class Track:
     seeds: int
     alpha: float
     memory: float | None = None
-    """Bytes that all processes of a run may take together; None for no limit but the machine's."""
+    """The most bytes that all processes of a run may use together; None for no limit."""
     noise: float | None = None
-    """Known standard deviation of a paired difference (bits per byte) between programs that differ only in luck."""
+    """Known standard deviation of a paired difference (bits per byte) between two equally good programs."""
     simplify_margin: float | None = None
-    """Bits per byte by which a program with `GOAL = "simplify"` may be worse, at most."""
+    """The most bits per byte by which a program with `GOAL = "simplify"` may be worse."""
     max_memory_growth: float | None = None
-    """How much more memory than the baseline an experiment may take, as a share of the baseline's."""
+    """How much more memory than the baseline an experiment may use, as a share of the baseline's memory."""
 
     @property
     def program_path(self) -> Path:
@@ -72,15 +73,9 @@ def _whole(value: object) -> int:
     return value
 
 
-def _probability(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1:
-        raise ValueError("a number between 0 and 1")
-    return float(value)
-
-
-def _positive(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise ValueError("a positive number")
+def _positive(value: object, below: float = math.inf, allowed: str = "a positive number") -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < below:
+        raise ValueError(allowed)
     return float(value)
 
 
@@ -92,7 +87,7 @@ def _bytes(value: object) -> float:
     return parse_amount(value, ["GB"])[0] * 1e9
 
 
-# Every key of track.toml: (section, key) → the function that reads its value.
+# Every key of track.toml: (section, key) → the function that reads its value. No two sections have a key in common.
 _KEYS: dict[tuple[str, str], Callable[[object], Any]] = {
     ("", "description"): _string,
     ("", "device"): _device,
@@ -105,7 +100,7 @@ _KEYS: dict[tuple[str, str], Callable[[object], Any]] = {
     ("budget", "limit"): _seconds,
     ("evaluation", "batch_size"): _whole,
     ("verdict", "seeds"): _whole,
-    ("verdict", "alpha"): _probability,
+    ("verdict", "alpha"): partial(_positive, below=1, allowed="a number between 0 and 1"),
 }
 _OPTIONAL: dict[tuple[str, str], Callable[[object], Any]] = {
     ("budget", "memory"): _bytes,
@@ -119,17 +114,17 @@ _OPTIONAL: dict[tuple[str, str], Callable[[object], Any]] = {
 
 
 def track_names(baseline_folder: Path) -> list[str]:
-    """The tracks that a baseline folder holds, by name."""
+    """The names of the tracks in a baseline folder."""
     return sorted(path.parent.name for path in baseline_folder.glob("*/track.toml"))
 
 
 def has_cuda() -> bool:
-    """Whether this machine has an NVIDIA GPU, by the driver's files: collection must not import torch."""
+    """Whether this machine has an NVIDIA GPU. Looks for the driver's files: collection must not import torch."""
     return any(os.path.exists(path) for path in ("/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/gpus"))
 
 
 def choose_track(baseline_folder: Path, wanted: str | None) -> Track:
-    """The track `wanted`, else `cuda` with a GPU, else `cpu`, else the only one. UsageError if that is unclear."""
+    """The track `wanted`, else `cuda` if there is a GPU, else `cpu`, else the only one. UsageError."""
     names = track_names(baseline_folder)
     if not names:
         raise UsageError(f"{baseline_folder}: no track here; a track is a folder with track.toml and train.py")
@@ -167,36 +162,21 @@ def read_track(folder: Path) -> Track:
             )
             raise UsageError(f"{path}: unknown key {_spell(*where)}; allowed: {allowed}")
 
-    values: dict[tuple[str, str], Any] = {}
+    values: dict[str, Any] = {}
     for where, read in vocabulary.items():
-        if where in _OPTIONAL and where not in found:
-            continue
-        if where not in found:
+        if where in found:
+            try:
+                values[where[1]] = read(found[where])
+            except ValueError as error:
+                raise UsageError(f"{path}: {_spell(*where)} = {found[where]!r}: must be {error}") from None
+        elif where in _KEYS:
             raise UsageError(f"{path}: missing key {_spell(*where)}")
-        try:
-            values[where] = read(found[where])
-        except ValueError as error:
-            raise UsageError(f"{path}: {_spell(*where)} = {found[where]!r}: must be {error}") from None
 
-    amount, unit = values["budget", "train"]
-    budget = Budget(amount, unit, values["budget", "startup"], values["budget", "limit"])
+    amount, unit = values.pop("train")
+    budget = Budget(amount, unit, values.pop("startup"), values.pop("limit"))
     if unit == "s" and budget.limit <= amount:
         raise UsageError(f"{path}: budget.limit = {budget.limit:g} s: must be longer than budget.train ({budget})")
-    return Track(
-        name=folder.name,
-        folder=folder,
-        description=values["", "description"],
-        device=values["", "device"],
-        corpus=values["data", "corpus"],
-        vocab_size=values["data", "vocab_size"],
-        sequence_length=values["data", "sequence_length"],
-        eval_tokens=values["data", "eval_tokens"],
-        budget=budget,
-        batch_size=values["evaluation", "batch_size"],
-        seeds=values["verdict", "seeds"],
-        alpha=values["verdict", "alpha"],
-        **{key: values.get((section, key)) for section, key in _OPTIONAL},
-    )
+    return Track(name=folder.name, folder=folder, budget=budget, **values)
 
 
 def _spell(section: str, key: str) -> str:
@@ -213,7 +193,10 @@ def with_options(track: Track, budget: str | None, seeds: int | None) -> Track:
         elif unit == "s":
             limit = max(limit, track.budget.startup + 2 * amount)
         other = replace(track.budget, amount=amount, unit=unit, limit=limit)
-        if (amount, unit) != (track.budget.amount, track.budget.unit):  # its scores compare with no others
+        if (amount, unit) != (
+            track.budget.amount,
+            track.budget.unit,
+        ):  # a track of its own: scores under different budgets are not comparable
             track = replace(track, name=f"{track.name}@{exact(amount)}{unit}", budget=other, noise=None)
     if seeds is not None:
         track = replace(track, seeds=_option("--ar-seeds", seeds, _whole))
@@ -231,7 +214,7 @@ def _option(name: str, value: object, read: Callable[[object], Any]) -> Any:
 
 
 def fingerprint(track: Track, data_key: str) -> dict[str, str]:
-    """All that a score depends on besides the program and the seed. Scores are comparable only if it is equal."""
+    """Everything that a score depends on besides program and seed. Scores with other ones are not comparable."""
     startup = f" after {track.budget.startup:g} s" if track.budget.unit == "s" else ""
     return {
         "device": f"{track.device}: {_device_name(track.device)}",
@@ -244,7 +227,7 @@ def fingerprint(track: Track, data_key: str) -> dict[str, str]:
 
 
 def digest(value: object) -> str:
-    """A short stable name (12 hex digits) of a JSON-able value."""
+    """A hash (12 hex digits) of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -270,7 +253,7 @@ def require_device(track: Track) -> None:
 
 def _device_name(device: str) -> str:
     if device == "cuda":
-        import torch  # only here: a GPU's name cannot be had from the driver's files alone
+        import torch  # the driver's files do not tell a GPU's name
 
         return torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
     try:

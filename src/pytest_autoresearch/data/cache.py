@@ -1,4 +1,4 @@
-"""Cache: the user's folder for what is fetched or built once, its locks, and the remembered digests of its files."""
+"""Cache: the folder for files that are fetched or built once, its locks, and remembered digests of files."""
 
 import hashlib
 import json
@@ -50,10 +50,10 @@ def sha256_of(path: Path) -> str:
 
 
 class Digests:
-    """Tells whether a file is as it was: the sha256 of files, each read again only when size or mtime has changed.
+    """sha256 of files, to tell whether a file has changed. A big file is read again only if its size or mtime changed.
 
-    The digests of big files are kept in the cache, by path; `save` writes them. If that file is damaged, or the cache
-    cannot be written, files are read again.
+    The digests of big files are kept in the cache, by path; `save` writes them. If they are damaged, or cannot be
+    written, files are read again.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Download: what we ask of huggingface_hub, and its errors in one line each.
+"""Download: the requests to huggingface_hub, and its errors in one line each.
 
 The library has its own cache and settings (HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE). It moves a file into its
 cache only when it is whole: it checks the size, and over Xet the hashes of the content, too.
@@ -23,7 +23,7 @@ AT_ONCE = 8  # downloads
 
 
 def find_commit(name: str, dataset: str) -> str:
-    """The newest commit of a dataset. `name`, here and below, is the corpus that an error names."""
+    """The newest commit of a dataset. Here and below, `name` is the corpus, for error messages."""
     with _asking(f"corpus '{name}'"):
         from huggingface_hub import HfApi
 
@@ -38,7 +38,7 @@ def list_parquet(name: str, dataset: str, folder: str, commit: str) -> list[str]
         tree = HfApi().list_repo_tree(dataset, folder or None, recursive=True, revision=commit, repo_type="dataset")
         found = sorted(e.path for e in tree if isinstance(e, RepoFile) and e.path.lower().endswith(".parquet"))
     if not found:
-        raise UsageError(f"corpus '{name}': there is no .parquet file in it, and no other can be read")
+        raise UsageError(f"corpus '{name}': it has no .parquet file, the only kind that can be read")
     for path in found:
         if path.startswith("/") or ".." in path.split("/") or {"\\", ":"} & set(path):
             raise UsageError(f"corpus '{name}': {path!r}: a file with this name is not fetched")
@@ -46,7 +46,7 @@ def list_parquet(name: str, dataset: str, folder: str, commit: str) -> list[str]
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a parquet file exists and has its end, the bytes "PAR1". If it was cut short, it ends otherwise."""
+    """Whether a parquet file exists and ends with the bytes "PAR1", so that it was not cut short."""
     try:
         with path.open("rb") as file:
             file.seek(-4, os.SEEK_END)
@@ -105,7 +105,7 @@ def fetch(name: str, dataset: str, commit: str, shards: Sequence[str], progress:
 
 
 def _download(name: str, dataset: str, commit: str, shard: str, bar_class: type) -> Path:
-    """Have one shard in huggingface_hub's cache. Returns the folder that its path starts from.
+    """Fetch one shard into huggingface_hub's cache, unless it is there. Returns the folder that its path starts from.
 
     UsageError if it cannot be fetched, is no parquet file or has no column `text`.
     """
@@ -114,7 +114,7 @@ def _download(name: str, dataset: str, commit: str, shard: str, bar_class: type)
     download = partial(hf_hub_download, dataset, shard, repo_type="dataset", revision=commit, tqdm_class=bar_class)
     with _asking(f"corpus '{name}': {shard}"):
         path = Path(download())
-        if not is_whole(path):  # it was cut short after its download
+        if not is_whole(path):  # a file in the cache was cut short later
             path.unlink()
             path = Path(download(force_download=True))
     with open_parquet(path):
@@ -122,7 +122,7 @@ def _download(name: str, dataset: str, commit: str, shard: str, bar_class: type)
 
 
 def _bar_class(shard: str, shares: dict[str, float], stop: Event) -> type:
-    """Replaces the bars that huggingface_hub draws for a file: they set `shares[shard]`, 0 to 1, and draw nothing."""
+    """A class of progress bars for huggingface_hub. They draw nothing and set `shares[shard]`, 0 to 1."""
     from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[type-arg]
@@ -144,7 +144,7 @@ def _bar_class(shard: str, shares: dict[str, float], stop: Event) -> type:
 
 @contextmanager
 def _asking(what: str) -> Iterator[None]:
-    """Turns every error of huggingface_hub into a UsageError; only errors of the disk, which have an errno, pass."""
+    """Turn every error of huggingface_hub into a UsageError, except errors of the disk, which have an errno."""
     try:
         import huggingface_hub  # noqa: F401
     except ImportError:
@@ -158,13 +158,13 @@ def _asking(what: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong and what to do about it, in one line."""
+    """One line about an error of huggingface_hub: what went wrong, and what to do about it."""
     from huggingface_hub import constants, errors
 
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:  # "... and it is not in the cache"
         return _reason(error.__cause__)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return "is not all in the cache, and HF_HUB_OFFLINE forbids the download; unset it once"
+        return "is not completely in the cache, and HF_HUB_OFFLINE forbids the download; unset it once"
     if not isinstance(error, errors.HfHubHTTPError):
         said = str(error).strip().partition("\n")[0] or type(error).__name__
         return f"the download from {constants.ENDPOINT} failed: {said}; whole shards are kept: start again"
@@ -177,6 +177,6 @@ def _reason(error: BaseException) -> str:
         return f"no such dataset at {constants.ENDPOINT} ({status}); if it is private, set HF_TOKEN"
     reasons = {
         404: "not found in the dataset (404)",
-        429: "the hub has had too many requests (429); try again later, or set HF_TOKEN for a higher limit",
+        429: "too many requests to the hub (429); try again later, or set HF_TOKEN for a higher limit",
     }
     return reasons.get(status, f"the hub answers {status}; try again later")

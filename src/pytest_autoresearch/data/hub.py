@@ -53,7 +53,7 @@ class Manifest:
 
 
 def open_hub_corpus(name: str, shards: int | None, progress: Progress) -> Corpus:
-    """The corpus "hf:<dataset>[/folder]" or "climbmix". Missing shards are fetched; a complete one needs no network.
+    """The corpus "hf:<dataset>[/folder]" or "climbmix". Fetches missing shards; a complete corpus needs no network.
 
     The parquet files of the dataset, or of the folder, are sorted by path: the last is held out, the first `shards`
     train. A single file is split by its documents. "climbmix" always holds out the same file. The number of shards is

@@ -21,26 +21,17 @@ if TYPE_CHECKING:  # numpy and the tokenizer are imported only where they are us
     from numpy.typing import NDArray
 
 FORMAT = 2
-"""To be raised when the same corpus and settings would give other files than before."""
+"""Raise it when a change makes other files from the same corpus and settings."""
 
 META, FILES = "meta.json", (TOKENIZER, TRAIN, HELDOUT)
 
 
-def data_key(
-    corpus_name: str,
-    *,
-    root: Path,
-    vocab_size: int,
-    sequence_length: int,
-    eval_tokens: int,
-    progress: Progress = silent,
-) -> str:
-    """16 hex digits that depend on the content of the corpus, the settings and the format.
+def data_key(corpus_name: str, *, root: Path, progress: Progress = silent, **sizes: int) -> str:
+    """16 hex digits that depend on the content of the corpus, the format and the sizes, which are those of `prepare`.
 
     Reads the corpus, except for big files that have not changed since it was last read. Fetches it if necessary.
     """
-    corpus = open_corpus(corpus_name, root, progress=progress)
-    return _key(_settings(corpus, vocab_size, sequence_length, eval_tokens))
+    return _key(_settings(open_corpus(corpus_name, root, progress=progress), **sizes))
 
 
 def prepare(
@@ -95,7 +86,7 @@ def _key(settings: dict[str, int | str]) -> str:
 def _build(corpus: Corpus, prepared: Prepared, eval_tokens: int, progress: Progress) -> None:
     """Write tokenizer, held-out rows and training rows into the folder of `prepared`, which exists.
 
-    The held-out rows come before the training rows, because the held-out text may be too short.
+    The held-out rows come first: if the held-out text is too short, no time is lost on the training rows.
     """
     from pytest_autoresearch.data.packing import pack
     from pytest_autoresearch.data.tokenizer import Tokenizer, tokenise, train_tokenizer, training_texts
@@ -104,7 +95,7 @@ def _build(corpus: Corpus, prepared: Prepared, eval_tokens: int, progress: Progr
 
     def watched(documents: Iterable[Document], stage: str) -> Iterator[Document]:
         for document in documents:
-            progress(stage, document.position * 0.999)  # the stage is not done before the last document is worked off
+            progress(stage, document.position * 0.999)  # 1 is reported at the end of the stage
             yield document
 
     def rows(documents: Iterable[Document], tokenizer: Tokenizer) -> "Iterator[NDArray[np.uint16]]":
@@ -149,7 +140,7 @@ def _write_rows(path: Path, rows: "Iterable[NDArray[np.uint16]]") -> int:
 def _build_anew(
     corpus: Corpus, prepared: Prepared, settings: dict[str, int | str], eval_tokens: int, progress: Progress
 ) -> None:
-    """Build beside the folder of `prepared`, and put it in its place when it is whole. The caller holds the lock."""
+    """Build in a folder beside that of `prepared`, and rename it when it is complete. The caller holds the lock."""
     folder = prepared.folder
     for stale in folder.parent.glob("*.building"):
         shutil.rmtree(stale)
@@ -167,7 +158,7 @@ def _build_anew(
 
 
 def _fault(folder: Path, settings: dict[str, int | str]) -> str | None:
-    """What is wrong with a folder of the cache, in a few words; None when it can be used."""
+    """Why a folder of the cache cannot be used, in a few words; None if it can."""
     digests = Digests()
     try:
         meta = json.loads((folder / META).read_bytes())

@@ -1,4 +1,4 @@
-"""Prepared: the tokenizer and the rows of tokens of a track, as they lie in the cache."""
+"""Prepared: the tokenizer and the rows of tokens of a track in the cache."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ class Prepared:
 
     @classmethod
     def of(cls, key: str, vocab_size: int, sequence_length: int) -> "Prepared":
-        """The data with this key in the cache of this machine. Nothing checks that it is there; `prepare` makes it."""
+        """The data with this key in this machine's cache. It may not exist yet: `prepare` makes it."""
         return cls(key, cache_folder() / "data" / key, vocab_size, sequence_length)
 
     @property
@@ -54,11 +54,11 @@ class Prepared:
         return self._rows(self.heldout_path)
 
     def open_train_rows(self) -> int:
-        """A file descriptor of the training rows for a candidate, which cannot write through it.
+        """A file descriptor of the training rows, through which a candidate cannot write.
 
-        A process can reopen a read-only descriptor of its own user's file for writing, under /proc. So the descriptor
-        is of a sealed copy in memory, made once. Where seals do not exist (outside Linux), or the copy would take more
-        than a quarter of the free memory, it is of the file itself.
+        A read-only descriptor alone is not enough: the same user can reopen the file for writing under /proc. So the
+        descriptor is of a sealed copy in memory, made once. Outside Linux there are no seals, and the copy must not
+        take more than a quarter of the free memory: then the descriptor is of the file itself.
         """
         if copy := self._sealed_train_rows:
             with suppress(OSError):  # no /proc
@@ -83,7 +83,7 @@ class Prepared:
 
 
 def _sealed_copy(path: Path) -> "IO[bytes] | None":
-    """A copy in memory that nobody can write to, grow or shrink; None where that cannot be made."""
+    """A copy in memory that no process can write to, grow or shrink; None if it cannot be made."""
     try:
         import fcntl
 

@@ -1,14 +1,11 @@
-"""Progress: how work on data reports how far it is, and how a terminal shows that."""
+"""Progress: how the work on data reports its progress, and how a terminal shows it."""
 
 import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Never, TextIO
-
-if TYPE_CHECKING:
-    pass
+from typing import Never, TextIO
 
 Progress = Callable[[str, float], None]
-"""Called with the name of a stage and the share of it that is done, 0 to 1. A message is a stage done at once."""
+"""Called with the name of a stage and the share of it that is done, 0 to 1. A stage that begins at 1 is a message."""
 
 
 def silent(stage: str, done: float) -> None:
@@ -16,7 +13,7 @@ def silent(stage: str, done: float) -> None:
 
 
 def show_progress(stream: TextIO) -> Progress:
-    """A Progress that draws a bar for each stage on a terminal; elsewhere it prints each stage's name once."""
+    """A Progress that draws a bar for each stage on a terminal. Elsewhere it prints the name of each stage once."""
     if not stream.isatty():
         return _print_names(stream)
     from tqdm import tqdm

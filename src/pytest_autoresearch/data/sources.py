@@ -22,11 +22,11 @@ def open_corpus(name: str, root: Path, *, shards: int | None = None, progress: P
     - "stdlib": the standard library of the running Python, without its tests.
     - "climbmix", "hf:<dataset>[/folder]": parquet files on the hub, fetched if they are not on this machine. `shards`
       is the number of files to train on; see `hub.open_hub_corpus`.
-    - any other name: a path, absolute or relative to `root`, of a file or of a folder that is searched to its depth,
-      hidden files left out. It may hold .parquet (a string column `text`), .jsonl (objects with a string `text`),
-      .txt, .md and .py files.
+    - any other name: the path, absolute or relative to `root`, of a file or a folder. A folder is searched with its
+      subfolders, without hidden files. Allowed are .parquet (a string column `text`), .jsonl (objects with a string
+      `text`), .txt, .md and .py files.
 
-    UsageError says what is wrong with it.
+    UsageError if the corpus cannot be used.
     """
     if _is_on_hub(name):
         return open_hub_corpus(name, shards, progress)
@@ -57,14 +57,14 @@ def is_here(name: str) -> bool:
 
 
 def private_folders(name: str, root: Path) -> list[Path]:
-    """Where held-out text may lie: our cache, the hub's caches, and the corpus itself if it is a path.
+    """The folders that may hold held-out text: our cache, the hub's caches, and the corpus itself if it is a path.
 
-    A sandbox must hide them from candidates. It can only hide what exists, so the folders in which `open_corpus` and
-    `prepare` will write are created. The standard library is not among them: a program needs it to run.
+    A sandbox must hide them from candidates. It can hide only existing folders, so this creates the folders that
+    `open_corpus` and `prepare` will write to. The standard library is not hidden: programs need it to run.
     """
     written = [cache_folder(), *(hub_folders() if _is_on_hub(name) else [])]
     for folder in written:
-        with suppress(OSError):  # nothing can be written there then
+        with suppress(OSError):  # then `prepare` cannot write there either
             folder.mkdir(parents=True, exist_ok=True)
     is_path = name != "stdlib" and not _is_on_hub(name)
     path = [root / Path(os.path.expanduser(name))] if is_path else []

@@ -67,7 +67,7 @@ class Tokenizer:
     def load(cls, path: Path) -> "Tokenizer":
         """Read a file that `save` wrote. UsageError names it if it is damaged.
 
-        tiktoken's own reader is no use here: it caches by path, and returns the old content of a changed file.
+        tiktoken's own reader would return the old content of a changed file, because it caches by path.
         """
         try:
             ranked = [line.split() for line in path.read_bytes().splitlines()]
@@ -84,7 +84,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
     UsageError when vocab_size is out of range, or the texts have too few different pairs to merge.
     """
-    check_vocab_size(vocab_size)
+    if not MIN_VOCAB_SIZE <= vocab_size <= MAX_VOCAB_SIZE:
+        raise UsageError(f"vocab_size = {vocab_size}: must be from {MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE}")
     wanted = vocab_size - len(SPECIAL_TOKENS)
     trainer = rustbpe.Tokenizer()
     trainer.train_from_iterator(iter(texts), wanted, pattern=SPLIT_PATTERN)
@@ -96,14 +97,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return Tokenizer(tokens)
 
 
-def check_vocab_size(vocab_size: int) -> None:
-    """UsageError when vocab_size is out of range."""
-    if not MIN_VOCAB_SIZE <= vocab_size <= MAX_VOCAB_SIZE:
-        raise UsageError(f"vocab_size = {vocab_size}: must be from {MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE}")
-
-
 def training_texts(documents: Iterable[Document]) -> Iterator[str]:
-    """The texts to train a tokenizer on: 10,000 characters of each document, all of each whole file, 1e9 in total."""
+    """The texts to train a tokenizer on: up to 10,000 characters of a document, all of a whole file; 1e9 in total."""
     left = MAX_TRAINING_CHARACTERS
     for document in documents:
         beginning = [document.text[:MAX_DOCUMENT_CHARACTERS]]

@@ -30,7 +30,7 @@ class PastPromotion:
 
 @dataclass(frozen=True)
 class Baseline:
-    """`train.py` and `baseline.json` of one track, on disk. What is promoted also gets its line in the ledger."""
+    """`train.py` and `baseline.json` of one track, on disk. A promotion also writes its line in the ledger."""
 
     track: Track
     ledger: Ledger
@@ -42,7 +42,7 @@ class Baseline:
 
     @property
     def record_path(self) -> Path:
-        """Its records, by platform, and the promotions so far."""
+        """The file of the program's records, by platform, and of the promotions so far."""
         return self.track.folder / "baseline.json"
 
     @property
@@ -50,11 +50,11 @@ class Baseline:
         return self.track.folder / "promotion.json"
 
     def lock(self) -> FileLock:
-        """Held by whoever changes the folder: one session records or promotes at a time."""
-        return FileLock(self.track.folder / ".lock", is_singleton=True)  # so that a holder may take it again
+        """The lock for changes in the folder: only one session records or promotes at a time."""
+        return FileLock(self.track.folder / ".lock", is_singleton=True)  # the holder may acquire it again
 
     def source(self) -> str:
-        """The program to beat. An interrupted promotion is completed first. UsageError where there is none."""
+        """The program to beat. Completes an interrupted promotion first. UsageError if there is no program."""
         try:
             self.complete_promotion()
             return unix(self.path.read_text(encoding="utf-8"))
@@ -64,14 +64,14 @@ class Baseline:
     # -- records --
 
     def record(self, fingerprint: dict[str, str], program: Program) -> Record:
-        """The record of this program on this platform; without scores where there is none yet."""
+        """The record of this program on this platform; an empty one if there is none yet."""
         stored = self._read()[0].get(digest(fingerprint))
         if stored and _is_of(stored, program):
             return stored
         return Record(program.sha, program.code_sha, fingerprint)
 
     def unknown_since(self, program: Program) -> Record | None:
-        """The latest record, where there are records and none is of this program: it was changed by hand."""
+        """The latest record, if there are records and none is of this program: it was changed by hand. Else None."""
         records = self._read()[0].values()
         if any(_is_of(record, program) for record in records):
             return None
@@ -83,20 +83,20 @@ class Baseline:
         return any(record.by_hand for record in known) or self.unknown_since(program) is not None
 
     def write_record(self, record: Record) -> None:
-        """Put one platform's record beside the others. Call it with the lock held."""
+        """Store the record of one platform beside the others. Call this with the lock held."""
         write_atomically(self.record_path, self._with(record))
 
     def promotions(self) -> list[PastPromotion]:
-        """What became the baseline so far, oldest first."""
+        """The promotions so far, oldest first."""
         return self._read()[1]
 
     # -- promotion --
 
     def promote(self, source: str, record: Record, verdict: Verdict) -> bool:
-        """Make `source` the baseline, together with its record and its verdict's line in the ledger.
+        """Make `source` the baseline, with its record and its verdict's line in the ledger.
 
-        False when program or record of the baseline are no longer those that the verdict was judged by. First all of it
-        goes into a write-ahead file; whoever comes next completes what a crash has left of it.
+        False if the baseline's program or record has changed since the verdict. All changes go into a write-ahead file
+        first: after a crash, the next process completes them.
         """
         with self.lock():
             old = Program(self.source())
@@ -115,7 +115,7 @@ class Baseline:
                 write_atomically(self._promotion_path, json.dumps(promotion))
                 self.ledger.log(replace(verdict, status="keep"))
             except (OSError, UsageError):
-                self._promotion_path.unlink(missing_ok=True)  # without its line nothing becomes the baseline
+                self._promotion_path.unlink(missing_ok=True)  # no promotion without a line in the ledger
                 raise
             try:
                 self.complete_promotion()
@@ -125,7 +125,7 @@ class Baseline:
         return True
 
     def complete_promotion(self) -> None:
-        """Finish the promotion that the write-ahead file describes, if there is one, and clear what a kill has left."""
+        """Finish the promotion in the write-ahead file, if there is one, and remove files that a kill has left."""
         paths = self._promotion_path, self.path, self.record_path
         if not any(path.exists() for path in (self._promotion_path, *map(temporary, paths))):
             return
@@ -137,7 +137,7 @@ class Baseline:
                 program, records = str(promotion["train.py"]), str(promotion["baseline.json"])
                 verdict = Verdict.from_dict(promotion["verdict"])
             except FileNotFoundError:
-                return  # somebody else has just completed it
+                return  # another process has just completed it
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(f"{self._promotion_path}: not a promotion ({error!r}); delete it") from None
             if Program(unix(self.path.read_text(encoding="utf-8"))).sha not in (verdict.baseline_sha, sha256(program)):
@@ -153,7 +153,7 @@ class Baseline:
     # -- baseline.json --
 
     def _with(self, record: Record, promotion: PastPromotion | None = None) -> str:
-        """`baseline.json` with this record in it. Records of other programs go: they say nothing any more."""
+        """The text of `baseline.json` with this record and promotion. Drops the records of other programs."""
         records, promotions = self._read()
         kept = {platform: other for platform, other in records.items() if other.code_sha == record.code_sha}
         kept[digest(record.fingerprint)] = record
@@ -178,5 +178,5 @@ class Baseline:
 
 
 def _is_of(record: Record, program: Program) -> bool:
-    """Whether it is the record of that program. The text decides, too: another Python may parse to another tree."""
+    """Whether a record is of this program. Compares the text, too: `code_sha` may differ between Pythons."""
     return record.program_sha == program.sha or record.code_sha == program.code_sha

@@ -1,4 +1,4 @@
-"""Where a session takes place: project, track, baseline, data and platform, each looked up when it is first needed."""
+"""The context of a session: project, track, baseline, data and platform, each looked up on first use."""
 
 import os
 from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Context:
-    """One project on one of its tracks, as the options and this machine have it."""
+    """One project, on the track that the options and this machine select."""
 
     def __init__(self, project: Project, options: Options, executor: Executor) -> None:
         self.project = project
@@ -30,17 +30,17 @@ class Context:
 
     @cached_property
     def base_track(self) -> Track:
-        """The track as its track.toml has it."""
+        """The track as its track.toml defines it."""
         return self.project.choose_track(self.options)
 
     @cached_property
     def track(self) -> Track:
-        """The track with `--ar-budget` and `--ar-seeds` laid over it."""
+        """The track with the values of `--ar-budget` and `--ar-seeds`."""
         return with_options(self.base_track, self.options.budget, self.options.seeds)
 
     @cached_property
     def provisional(self) -> str:
-        """Why verdicts of this session promote nothing, or "": they ask less than the track does, or something else."""
+        """Why verdicts of this session promote nothing, or "": the options change the budget, or lower the seeds."""
         if self.track.name != self.base_track.name:
             return f"--ar-budget is not the track's {self.base_track.budget}"
         if self.track.seeds < self.base_track.seeds:
@@ -54,12 +54,12 @@ class Context:
 
     @cached_property
     def baseline_program(self) -> Program:
-        """The program to beat, as it stands when the session first looks: others may promote meanwhile."""
+        """The program to beat, read once: another session may promote meanwhile."""
         return Program(self.baseline.source())
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:
-        """All that a score depends on besides program and seed. UsageError while the corpus is not in the cache."""
+        """Everything that a score depends on besides program and seed. UsageError if the corpus is not in the cache."""
         return fingerprint(self.track, self.data_key)
 
     @cached_property
@@ -69,7 +69,7 @@ class Context:
 
     @cached_property
     def data_key(self) -> str:
-        """The name of the track's rows in the cache, whether they are there or not."""
+        """The name of the track's rows in the cache. They may not be there yet."""
         from pytest_autoresearch.data.prepare import data_key
 
         if self.lacks_corpus:  # collection must not fetch gigabytes
@@ -78,21 +78,21 @@ class Context:
 
     @property
     def lacks_corpus(self) -> bool:
-        """Whether the track's text lies on the hub and has not been fetched."""
+        """Whether the track's text is on the hub and has not been fetched."""
         from pytest_autoresearch.data.sources import is_here
 
         return not is_here(self.track.corpus)
 
     @cached_property
     def isolation(self) -> Isolation:
-        """What is between a program and its score."""
+        """What separates a program from its score."""
         return self.executor.isolation(self.options.sandbox, self.track)
 
     def fetch_corpus(self, progress: Callable[[str, float], None]) -> None:
         """Fetch the track's text from the hub."""
         from pytest_autoresearch.data.sources import open_corpus
 
-        require_device(self.track)  # before gigabytes are fetched for nothing
+        require_device(self.track)  # without it, fetching gigabytes would be useless
         open_corpus(self.track.corpus, self.project.root, progress=progress)
 
     def prepare(self, progress: Callable[[str, float], None]) -> "Prepared":
@@ -111,11 +111,11 @@ class Context:
         }
 
     def relative(self, path: Path) -> str:
-        """A path as seen from the project."""
+        """A path relative to the project."""
         return Path(os.path.relpath(path, self.project.root)).as_posix()
 
     def shorten(self, error: Exception) -> str:
-        """An error's line with paths as seen from the project."""
+        """An error's line with paths relative to the project."""
         line = str(error)
         if isinstance(error, OSError):
             line = f"{error.filename or self.evidence.folder}: {error.strerror or error}"

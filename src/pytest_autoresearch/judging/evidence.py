@@ -1,4 +1,4 @@
-"""`results/`, the evidence: what every run trained, printed and scored, and the verdicts to be replayed."""
+"""`results/`, the evidence: program, log and scores of every run, and the verdicts to replay."""
 
 import glob
 import json
@@ -24,13 +24,13 @@ class Evidence:
         self.folder = root / "results"
 
     def of(self, track: str, experiment: str, program_sha: str) -> Path:
-        """The folder of a program's runs. All folders lie side by side, so `/` in a name becomes `+`."""
+        """The folder of a program's runs. `/` in a name becomes `+`, because all folders have the same parent."""
         name = experiment.replace("%", "%25").replace("+", "%2B").replace("/", "+")
         return self.folder / track / f"{name}-{program_sha[:7]}"
 
     def lock(self, name: str) -> FileLock:
-        """A lock of this folder. Whoever judges a program holds the one of its key: a second session waits for it, and
-        then finds the verdict."""
+        """A lock in this folder. A session that judges a program locks its key: a second session waits, and then finds
+        the verdict."""
         locks = self.folder / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         return FileLock(locks / digest(name))
@@ -44,11 +44,11 @@ class Evidence:
             write_atomically(folder / f"verdict-{verdict.key}.json", text)
 
     def find(self, track: str, key: str) -> list[Verdict]:
-        """The verdicts of that key, whichever experiments earned them; the latest first."""
+        """The verdicts with this key, from whichever experiments; the latest first."""
         return self._read((self.folder / track).glob(f"*/verdict-{glob.escape(key)}.json"))[::-1]
 
     def program(self, verdict: Verdict) -> Program | None:
-        """The program that was judged; None where it is no longer there."""
+        """The program that was judged; None if it is no longer there."""
         try:
             path = self.root / verdict.evidence / "seed-0" / "program.py"
             program = Program(path.read_text(encoding="utf-8", errors="replace"))
@@ -63,16 +63,16 @@ class Evidence:
         return [verdict for verdict in self._read(paths) if verdict.experiment == experiment]
 
     def unlogged(self, track: str) -> list[Verdict]:
-        """Every verdict of a track that has no line in the ledger, oldest first: its session goes on, or was killed."""
+        """Every verdict of a track without a line in the ledger, oldest first: its session runs, or was killed."""
         folder = self.folder / track
         if leftovers := list(folder.glob("*/.verdict-*.tmp")):
-            with self.lock("verdicts"):  # nobody is writing them now, so a kill has left them
+            with self.lock("verdicts"):  # now no other process writes them, so they are left from a kill
                 for path in leftovers:
                     path.unlink(missing_ok=True)
         return [verdict for verdict in self._read(folder.glob("*/verdict-*.json")) if not verdict.status]
 
     def source(self, program_sha: str) -> str | None:
-        """The source of a program that was trained here, by its hash."""
+        """The source of a program that was trained here, found by its hash."""
         for path in sorted(self.folder.glob(f"*/*-{program_sha[:7]}/seed-*/program.py")):
             source = path.read_text(encoding="utf-8", errors="replace")
             if Program(source).sha == program_sha:
@@ -89,5 +89,5 @@ class Evidence:
                 if (self.root / verdict.evidence, f"verdict-{verdict.key}.json") == (path.parent, path.name):
                     found.append(verdict)
             except (OSError, ValueError, TypeError, KeyError):
-                continue  # evidence is the user's to delete or break; then the experiment runs again
+                continue  # users may delete or break evidence; then the experiment runs again
         return sorted(found, key=lambda verdict: verdict.finished_at)

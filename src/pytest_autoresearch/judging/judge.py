@@ -1,4 +1,4 @@
-"""Judging: a program is trained seed by seed until its scores, or what it did, make the verdict clear."""
+"""Judging: train a program seed by seed until its scores, or its failure, decide the verdict."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,18 +16,18 @@ from pytest_autoresearch.programs.experiment import Experiment, Program
 from pytest_autoresearch.programs.seeds import find_fixed_seed
 from pytest_autoresearch.referee.executor import JobSpec, RunProgress, RunResult
 
-FIXED_SEED = "random numbers must follow from run.seed, which the harness has seeded them with"
+FIXED_SEED = "random numbers must come from run.seed, and are seeded with it already"
 FACTOR, SLACK = 2.0, 5.0
-"""A run may use FACTOR times what the baseline takes, and SLACK seconds more, of what its budget does not count: CPU
-seconds under a budget in flop (elementwise operations, NumPy, code of its own), and on a GPU seconds to start: what
-starting takes beyond that is charged."""
+"""Limits on what a budget does not count: FACTOR times the baseline's seconds, and SLACK seconds more. Under a budget
+in flop these are CPU seconds (elementwise operations, NumPy, code of its own). On a GPU they are the seconds to start
+and compile: more of them are charged."""
 GRACE = 15.0
 """Seconds after a run's limit in which the referee has to end it by itself, before pytest-timeout ends it."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a program earned, why, and the runs that it took."""
+    """What a program earned, why, and its runs."""
 
     outcome: Outcome
     reason: str
@@ -40,13 +40,13 @@ class Judgement:
 
     @property
     def detail(self) -> str:
-        """What the last run left behind, a traceback for example."""
+        """The detail of the last run, for example a traceback."""
         return self.results[-1].detail if self.results else ""
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Has programs of one track trained, and judges them by what comes of it."""
+    """Has programs of one track trained, and judges them by the results."""
 
     context: Context
     monitor: RunMonitor
@@ -54,10 +54,10 @@ class Judge:
     def run(
         self, name: str, program: Program, seed: int, record: Record | None = None, again: bool = False
     ) -> RunResult:
-        """Train a program with one seed, within limits from the baseline's `record`; the evidence goes by its name.
+        """Train a program with one seed, within limits from the baseline's `record`. Evidence goes by `name`.
 
-        `again`: because a signal from outside may have ended the first try. Whoever asks may do so once: a program can
-        send the signal itself where it has no luck.
+        `again`: a signal from outside may have ended the first try. An experiment gets one such second try, because a
+        program can also send the signal itself when its luck is bad.
         """
         track = self.context.track
         folder = self.context.evidence.of(track.name, name, program.sha) / f"seed-{seed}"
@@ -80,7 +80,7 @@ class Judge:
                 guard = cache(lambda: stack.enter_context(self.monitor.guard(seconds)))
 
                 def on_progress(progress: RunProgress) -> None:
-                    guard()  # once, and only now: until its first progress a run may wait for the device
+                    guard()  # once, and not earlier: until its first progress a run may wait for the device
                     show(progress)
 
                 result = self.context.executor.run(spec, on_progress)
@@ -91,7 +91,7 @@ class Judge:
         return result
 
     def judge(self, experiment: Experiment, program: Program, record: Record) -> Judgement:
-        """Train the program with seed 0, 1, … until it is clear what it has earned. UsageError: it cannot be judged."""
+        """Train the program with seeds 0, 1, … until the verdict is clear. UsageError if it cannot be judged."""
         track = self.context.track
         for old in self.context.evidence.of(track.name, experiment.name, program.sha).glob("seed-*"):
             rmtree(old, ignore_errors=True)  # of an earlier judgement, with more seeds perhaps
@@ -114,7 +114,7 @@ class Judge:
         return Judgement(*judged, decision, results)
 
     def check_source(self, experiment: Experiment, program: Program) -> tuple[Outcome, str] | None:
-        """What can be said of a program without training it."""
+        """The outcome and reason, if they are clear without training the program."""
         if call := find_fixed_seed(program.source):
             return Outcome.DISQUALIFIED, f"`{call}`: {FIXED_SEED}"
         if experiment.simplifies:
@@ -130,7 +130,7 @@ class Judge:
         return None
 
     def check_run(self, results: Sequence[RunResult], record: Record) -> tuple[Outcome, str] | None:
-        """What the latest run says, apart from its score."""
+        """The outcome and reason, if the latest run decides them by anything but its score."""
         *earlier, last = results
         growth, baseline_gb = self.context.track.max_memory_growth, record.stats.peak_memory_gb
         if last.failure:
@@ -145,9 +145,9 @@ class Judge:
 
 
 def within_limits(spec: JobSpec, record: Record | None) -> JobSpec:
-    """A job with limits on what its budget does not count, from what the baseline's runs took; none without a record.
+    """The job with limits on what its budget does not count, from the baseline's runs; no limits without a record.
 
-    Under a budget in flop they are of CPU seconds; on a GPU, with a budget in seconds, of starting and compiling.
+    They limit CPU seconds under a budget in flop, and starting and compiling on a GPU under a budget in seconds.
     """
     if record is None:
         return spec

@@ -13,21 +13,21 @@ from pytest_autoresearch.core.records import Outcome, Record, Verdict
 from pytest_autoresearch.judging.evidence import Evidence
 
 COLUMNS = [
-    *("commit", "val_bpb", "memory_gb", "status", "description"),  # the five that tools of this field already read
+    *("commit", "val_bpb", "memory_gb", "status", "description"),  # the five columns of karpathy/autoresearch
     *("track", "experiment", "verdict", "delta", "p_value", "runs", "seconds", "lines_added", "lines_removed"),
     *("program_sha", "baseline_sha", "isolation", "finished_at"),
 ]
 LATER = {"isolation"}
-"""Columns that an older ledger need not have."""
+"""Columns that older ledgers may lack."""
 IDENTITY = ("track", "experiment", "program_sha", "baseline_sha", "finished_at")
-"""The columns that name a verdict."""
+"""The columns that identify a verdict."""
 
 
 class Ledger:
-    """The table of a project: read by column names, appended to a line at a time, never rewritten."""
+    """The table of a project. It is read by column names and only appended to, a line at a time."""
 
     def __init__(self, root: Path, *sources: Path) -> None:
-        """`sources` are the folders of programs: a commit that lacks changes in them is marked as dirty."""
+        """`sources` are the folders of programs: uncommitted changes in them mark the commit as dirty."""
         self.path = root / "results.tsv"
         self.evidence = Evidence(root)
         self._sources = sources
@@ -58,15 +58,16 @@ class Ledger:
                 self._append(row)
 
     def log(self, verdict: Verdict) -> Verdict:
-        """Write the line of a verdict, unless the ledger has it. Returns the verdict with the status of its line, saved
-        for replays. A verdict that has passed and is promoted later gets a second line, `keep`.
+        """Write the line of a verdict, unless the ledger has it. Saves and returns the verdict with its line's status.
+
+        A verdict with the line `pass` that is promoted later gets a second line, `keep`.
         """
         status = verdict.status or {Outcome.KEPT: "pass", Outcome.DISCARDED: "discard"}.get(verdict.outcome, "crash")
         crashed = status == "crash"
         row = {
             "commit": self.commit(),
             "val_bpb": f"{0 if crashed else verdict.val_bpb or 0:.6f}",
-            "memory_gb": f"{0 if crashed else verdict.memory_gb:.1f}",
+            "memory_gb": f"{0 if crashed else verdict.stats.peak_memory_gb:.1f}",
             "status": status,
             "description": verdict.description,
             "track": verdict.track,
@@ -75,7 +76,7 @@ class Ledger:
             "delta": "" if verdict.delta is None else f"{verdict.delta:.6f}",
             "p_value": "" if verdict.p_value is None else f"{verdict.p_value:.4g}",
             "runs": str(verdict.runs),
-            "seconds": f"{verdict.seconds:.1f}",
+            "seconds": f"{sum(verdict.stats.seconds):.1f}",
             "lines_added": str(verdict.lines_added),
             "lines_removed": str(verdict.lines_removed),
             "program_sha": verdict.program_sha,
@@ -90,7 +91,7 @@ class Ledger:
                 self._append(row)
                 logged = status
             verdict = replace(verdict, status=logged)
-            with suppress(OSError):  # the line is what counts
+            with suppress(OSError):  # the line matters more than the saved status
                 self.evidence.save(verdict)
         return verdict
 
@@ -106,7 +107,7 @@ class Ledger:
         return [dict(zip(names, [*line.split("\t"), *[""] * len(names)], strict=False)) for line in lines]
 
     def _append(self, row: dict[str, str]) -> None:
-        """Add a line, wholly or not at all. OSError where it cannot be written, UsageError where this is no ledger."""
+        """Add a whole line or nothing. OSError if it cannot be written, UsageError if the file is no ledger."""
         try:
             content = self.path.read_bytes() if self.path.exists() else b""
             size, names, text = self._end_of(content)
@@ -115,7 +116,7 @@ class Ledger:
                 file.truncate(size)
                 try:
                     left = memoryview(text.encode())
-                    while left:  # a disk that fills up takes a part
+                    while left:  # a disk that is almost full takes only a part
                         left = left[file.write(left) :]
                     os.fsync(file.fileno())
                 except OSError:
@@ -125,16 +126,20 @@ class Ledger:
             raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def _end_of(self, content: bytes) -> tuple[int, list[str], str]:
-        """How much of the file is whole lines, its columns, and what is missing before another line."""
+        """The bytes of whole lines in the file, its columns, and the text to insert before another line."""
         head, newline, _ = content.decode("utf-8-sig", errors="replace").partition("\n")
-        if not newline and "\t".join(COLUMNS).startswith(head):  # new, or cut short when it was new
+        if not newline and "\t".join(COLUMNS).startswith(head):  # a new file, or a header that was cut short
             return 0, COLUMNS, "\t".join(COLUMNS) + "\n"
         names = head.removesuffix("\r").split("\t")
         if missing := [name for name in COLUMNS if name not in names and name not in LATER]:
-            raise UsageError(f"{self.path}: no ledger: it has no column {missing[0]}; move it away, a new one is begun")
+            raise UsageError(
+                f"{self.path}: not a ledger: it has no column {missing[0]}; move it away to begin a new one"
+            )
         size = content.rfind(b"\n") + 1
         tail = content[size:]
-        if tail.count(b"\t") == len(names) - 1 and tail.endswith(b"+00:00"):  # a whole line of ours without its end
+        if tail.count(b"\t") == len(names) - 1 and tail.endswith(
+            b"+00:00"
+        ):  # a whole line of ours, only its newline is missing
             return len(content), names, "\n"
         return size, names, ""
 
@@ -156,6 +161,6 @@ class Ledger:
 
 
 def _plain(text: str) -> str:
-    """A cell: readers of tables take a quotation mark for the start of one. A file's name need not be UTF-8."""
-    text = text.encode(errors="backslashreplace").decode()
+    """A cell without tabs, line breaks and quotation marks, which would break the table for its readers."""
+    text = text.encode(errors="backslashreplace").decode()  # the name of a file need not be UTF-8
     return text.translate(str.maketrans('\t\r\n"', "   '"))

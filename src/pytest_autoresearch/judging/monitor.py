@@ -1,7 +1,7 @@
-"""What a session tells the outside while it works. The plugin's terminal implements it; `Silent` shows nothing."""
+"""The seam through which a session reports its progress. The plugin's terminal implements it."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from pytest_autoresearch.core.records import Record
@@ -14,38 +14,16 @@ class RunMonitor(Protocol):
     """Receives the progress of a session, and watches over its runs."""
 
     def guard(self, seconds: float) -> AbstractContextManager[None]:
-        """A block that TimeoutError ends after so many seconds: pytest-timeout's timer."""
+        """A block in which TimeoutError is raised after so many seconds, by pytest-timeout's timer."""
 
     def run_began(self, label: str) -> AbstractContextManager[OnProgress]:
-        """A block in which one run is done, and what receives its progress."""
+        """A block in which one run is done. Yields the function that receives its progress."""
 
     def run_ended(self, label: str, result: RunResult) -> None:
-        """The run of that label has a result."""
+        """The run with this label has a result."""
 
     def preparing(self) -> AbstractContextManager[Callable[[str, float], None]]:
-        """A block in which data is prepared, and what receives its progress: (stage, 0 to 1)."""
+        """A block in which data is prepared. Yields the function that receives its progress: (stage, 0 to 1)."""
 
     def recorded(self, record: Record) -> None:
         """The baseline has been recorded."""
-
-
-class Silent:
-    """A monitor that shows nothing and ends nothing."""
-
-    def guard(self, seconds: float) -> AbstractContextManager[None]:
-        """No timer."""
-        return nullcontext()
-
-    def run_began(self, label: str) -> AbstractContextManager[OnProgress]:
-        """Nothing is shown."""
-        return nullcontext(lambda progress: None)
-
-    def run_ended(self, label: str, result: RunResult) -> None:
-        """Nothing is shown."""
-
-    def preparing(self) -> AbstractContextManager[Callable[[str, float], None]]:
-        """Nothing is shown."""
-        return nullcontext(lambda stage, done: None)
-
-    def recorded(self, record: Record) -> None:
-        """Nothing is shown."""

@@ -1,10 +1,10 @@
-"""The plan of an experiment: what would run, under which key, and the verdict to replay instead, if any."""
+"""The plan of an experiment: its program, its key, and the verdict to replay, if there is one."""
 
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.errors import NotJudged, UsageError
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
 from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.judging.context import Context
@@ -15,20 +15,12 @@ from pytest_autoresearch.programs.history import changed_lines, lost_lines
 COMPILES = re.compile(r"\btorch\.compile\b")
 
 
-class NotJudged(Exception):
-    """An experiment is not judged now, and why. `unchanged`: its program equals the baseline."""
-
-    def __init__(self, reason: str, unchanged: bool = False) -> None:
-        super().__init__(reason)
-        self.unchanged = unchanged
-
-
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done about one experiment; computed once and handed on.
+    """What to do with one experiment; computed once and passed on.
 
-    `key` names all that the verdict is a function of. `replayed` is the verdict of that key, where there is one. `note`
-    is what the author of the experiment should know.
+    `key` is a digest of everything that determines the verdict. `replayed` is the verdict with that key, if there is
+    one. `note` is what the author of the experiment should know.
     """
 
     experiment: Experiment
@@ -39,8 +31,10 @@ class Plan:
 
 
 def read(context: Context, path: Path) -> tuple[Experiment, Program]:
-    """The experiment of a file and the program that it runs. NotJudged on another track, or where the program equals
-    the baseline; UsageError where the file is no experiment."""
+    """The experiment of a file and the program that it runs.
+
+    NotJudged if it is for another track, or the program equals the baseline. UsageError if the file is no experiment.
+    """
     experiment = read_experiment(path, context.project.experiments)
     name = context.track.folder.name
     if experiment.track and not f"{name}-".startswith(f"{experiment.track}-"):
@@ -57,7 +51,7 @@ def read(context: Context, path: Path) -> tuple[Experiment, Program]:
 
 
 def make_plan(context: Context, experiment: Experiment, program: Program, record: Record) -> Plan:
-    """The plan against a complete record. NotJudged where only an earlier baseline has judged the experiment."""
+    """The plan, given a complete record. NotJudged if the experiment was judged against an earlier baseline only."""
     key = verdict_key(context, experiment, program, record)
     note = note_on(context, experiment, program)
     replayed = None if context.options.rerun else replay(context, experiment, key, note)
@@ -67,7 +61,7 @@ def make_plan(context: Context, experiment: Experiment, program: Program, record
 
 
 def verdict_key(context: Context, experiment: Experiment, program: Program, record: Record) -> str:
-    """The name of all that a verdict is a function of: program, track, data, budget, platform, isolation, record."""
+    """A digest of everything that determines a verdict: program, track, data, budget, platform, isolation, record."""
     track = context.track
     rule = [track.seeds, track.alpha, track.noise, track.simplify_margin, track.max_memory_growth]
     setting = [context.fingerprint, track.budget.limit, track.batch_size, track.memory, *rule]
@@ -76,7 +70,7 @@ def verdict_key(context: Context, experiment: Experiment, program: Program, reco
 
 
 def replay(context: Context, experiment: Experiment, key: str, note: str = "") -> Verdict | None:
-    """The verdict of that key as this experiment gets to see it; none where it was kept and cannot be promoted."""
+    """The stored verdict with this key, marked as replayed for this experiment."""
     found = (verdict for verdict in context.evidence.find(context.track.name, key) if _is_of_use(context, verdict))
     verdict = next(found, None)
     if verdict is None:
@@ -95,7 +89,7 @@ def _is_of_use(context: Context, verdict: Verdict) -> bool:
 
 
 def check_earlier(context: Context, experiment: Experiment) -> None:
-    """NotJudged where an earlier baseline has judged this very file, unless it was kept and another one promoted."""
+    """NotJudged if this very file was judged against an earlier baseline, unless it was kept but not promoted."""
     if context.options.retest or context.options.rerun:
         return
     earlier = [
@@ -113,7 +107,7 @@ def check_earlier(context: Context, experiment: Experiment) -> None:
 
 
 def note_on(context: Context, experiment: Experiment, program: Program) -> str:
-    """What is odd about an experiment without being wrong: it takes a promoted gain back, or compiles for nothing."""
+    """What the author should know: the experiment removes a promoted gain, or `torch.compile` has no effect."""
     notes = taken_back(context, experiment)
     if context.track.budget.unit == "flop" and COMPILES.search(program.source):
         notes.append("torch.compile does nothing under a budget in flop, which cannot count compiled code")
@@ -121,7 +115,7 @@ def note_on(context: Context, experiment: Experiment, program: Program) -> str:
 
 
 def taken_back(context: Context, experiment: Experiment) -> list[str]:
-    """What an overlay takes back of earlier promotions: it replaces a definition without the lines that they added."""
+    """Notes on definitions that an overlay replaces without the lines that earlier promotions added to them."""
     if not experiment.is_overlay:
         return []
     present = changed_lines("", context.baseline_program.source)

@@ -1,4 +1,4 @@
-"""The folders of a project and the options of a session, from pytest or, for the command line, from pytest's files."""
+"""The folders of a project and the options of a session. `cli` finds the folders by pytest's settings files."""
 
 import configparser
 import tomllib
@@ -18,7 +18,7 @@ SETTINGS = (
     ("tox.ini", "pytest"),
     ("setup.cfg", "tool:pytest"),
 )
-"""The files and sections where pytest looks for its settings, in its order."""
+"""The files and sections in which pytest looks for its settings, in pytest's order."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def find_project(start: Path) -> tuple[Project, dict[str, str]]:
 
 
 def read_settings(folder: Path) -> dict[str, str] | None:
-    """pytest's settings from the first file in this folder that has some; None if no file has."""
+    """pytest's settings from the first file in this folder that has any; None if no file has."""
     for name, *sections in SETTINGS:
         try:
             text = (folder / name).read_text(encoding="utf-8")

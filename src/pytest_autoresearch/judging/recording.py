@@ -1,4 +1,4 @@
-"""Recording: the baseline is trained with every seed, once on each platform, before anything is judged by it."""
+"""Recording the baseline: train it with every seed, once on each platform, before judging anything by it."""
 
 from dataclasses import replace
 
@@ -13,15 +13,15 @@ from pytest_autoresearch.referee.executor import RunResult
 
 
 def stored_record(context: Context) -> Record:
-    """The baseline's record on this platform as it stands on disk; it may lack seeds, or all of them."""
+    """The baseline's record on this platform, from disk. It may lack some seeds, or all of them."""
     record = context.baseline.record(context.fingerprint, context.baseline_program)
     return replace(record, stats=record.stats.first(context.track.seeds))
 
 
 def check_changed_by_hand(context: Context) -> None:
-    """UsageError where `train.py` has records, and none of them is of the program that stands there now.
+    """UsageError if `train.py` has records, but none of its current program: it was changed by hand.
 
-    Who edits the training script in place would have an unjudged idea become the baseline.
+    Otherwise an idea that was edited into the training script would become the baseline without being judged.
     """
     record = context.baseline.unknown_since(context.baseline_program)
     if record is None or context.options.record:
@@ -38,10 +38,12 @@ def check_changed_by_hand(context: Context) -> None:
 
 
 def record_baseline(context: Context, judge: Judge, since: str) -> Record:
-    """Train the baseline with every seed that its record lacks; with `--ar-record` all of them, unless another process
-    has recorded it after `since`. UsageError where it cannot be recorded."""
+    """Train the baseline with every seed that its record lacks. UsageError if it cannot be recorded.
+
+    `--ar-record` records all seeds anew, unless another process has done so after the time `since`.
+    """
     program, path = context.baseline_program, context.baseline.path
-    with context.baseline.lock():  # of two sessions the second waits here, and then finds the record
+    with context.baseline.lock():  # a second session waits here, and then finds the record
         if context.baseline.source() != program.source:
             raise UsageError(f"{path}: another session has changed it meanwhile; start again")
         if call := find_fixed_seed(program.source):

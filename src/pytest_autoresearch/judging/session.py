@@ -1,4 +1,4 @@
-"""One session: what the hooks delegate to. It plans each experiment, has it judged, logs and promotes."""
+"""One session, to which the hooks delegate. It plans each experiment, judges it, logs and promotes."""
 
 import os
 from collections.abc import Iterator
@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.errors import NoExperiment, UsageError
 from pytest_autoresearch.core.files import now
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
 from pytest_autoresearch.core.track import digest, fingerprint, require_device
 from pytest_autoresearch.judging import plan as planning
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.judge import Judge, Judgement
-from pytest_autoresearch.judging.monitor import RunMonitor, Silent
+from pytest_autoresearch.judging.monitor import RunMonitor
 from pytest_autoresearch.judging.plan import Plan
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.judging.recording import check_changed_by_hand, record_baseline, stored_record
@@ -25,37 +25,33 @@ from pytest_autoresearch.programs.statements import parse
 from pytest_autoresearch.referee.executor import Executor
 
 
-class NoExperiment(UsageError):
-    """A file under `experiments/` that is no experiment, and why."""
-
-
 class Session:
-    """Judges experiments of one project on one track, logs what comes of it and promotes the best."""
+    """Judges experiments of one project on one track, logs the verdicts and promotes the best."""
 
-    def __init__(
-        self, project: Project, options: Options, executor: Executor, monitor: RunMonitor | None = None
-    ) -> None:
+    def __init__(self, project: Project, options: Options, executor: Executor, monitor: RunMonitor) -> None:
         self.context = Context(project, options, executor)
-        self.monitor = monitor or Silent()
+        self.monitor = monitor
         self.log = SessionLog(self.context)
         self._judge = Judge(self.context, self.monitor)
-        self._record: Record | None = None  # that this session judges by, though others may promote meanwhile
-        self._problem: str | None = None  # why nothing can be judged here, once that is known
+        self._record: Record | None = (
+            None  # the one that this session judges by, even if another session promotes meanwhile
+        )
+        self._problem: str | None = None  # why nothing can be judged, if that is known
         self._began = now()
 
     # -- before anything runs --
 
     def check(self, writes: bool = True) -> None:
-        """UsageError where nothing can be judged: track, options, baseline, records, device, sandbox, folders.
+        """Check track, options, baseline, records, device, sandbox and folders. UsageError if nothing can be judged.
 
-        `writes`: the session is going to train, so results must be writable.
+        `writes`: the session is going to train, so `results/` must be writable.
         """
         context = self.context
         try:
             require_device(context.track)
             with parse_errors(context.baseline.path):
                 parse(context.baseline_program.source)
-            context.isolation  # noqa: B018  it must be to be had
+            context.isolation  # noqa: B018  raises if the sandbox is unavailable
             check_changed_by_hand(context)
             if not context.lacks_corpus:
                 stored_record(context)
@@ -67,7 +63,7 @@ class Session:
             raise UsageError(context.shorten(error)) from None
 
     def header(self) -> SessionHeader:
-        """What the experiments of this session are judged by."""
+        """The setting in which this session judges."""
         context = self.context
         known = fingerprint(context.track, "")
         return SessionHeader(
@@ -85,9 +81,10 @@ class Session:
     # -- planning --
 
     def plan(self, path: Path) -> Plan:
-        """What is to be done about one file; records the baseline first where that has to be.
+        """The plan for one file. Records the baseline first, if that is needed.
 
-        NotJudged where nothing is, NoExperiment where the file is none, UsageError where nothing can be judged.
+        NotJudged if the experiment is not judged now, NoExperiment if the file is no experiment, UsageError if nothing
+        can be judged.
         """
         if self._problem:
             raise UsageError(self._problem)
@@ -111,7 +108,7 @@ class Session:
                 self.context.fetch_corpus(progress)
 
     def make_ready(self) -> Record:
-        """Prepare the data and record the baseline where that is still to do. UsageError: it cannot be done."""
+        """Prepare the data and record the baseline, unless that is done. UsageError if it cannot be done."""
         if self._problem:
             raise UsageError(self._problem)
         if self._record:
@@ -217,7 +214,7 @@ class Session:
 
     @contextmanager
     def _remembering_problems(self) -> Iterator[None]:
-        """What goes wrong in the block is said to every experiment, and tried once."""
+        """Remember an error in the block: it is reported for every experiment, and the block is not tried again."""
         try:
             yield
         except (UsageError, OSError) as error:

@@ -1,4 +1,4 @@
-"""What becomes of the verdicts of a session: their lines in the ledger, and the promotion of the best at its end."""
+"""Writes the verdicts of a session into the ledger, and promotes the best one at the end."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,18 +14,17 @@ from pytest_autoresearch.programs.experiment import Program
 
 
 class SessionLog:
-    """Takes the verdicts of a session. In a session of several processes only the one that sees all reports has one
-    in use."""
+    """The verdicts of a session, their lines in the ledger, and the promotion. Under xdist only the controller logs."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._judged: dict[str, Verdict] = {}
-        self._record: Record | None = None  # of the baseline before this session changed it
+        self._record: Record | None = None  # the baseline's, before this session promotes anything
         self._promotion: Promotion | None = None
         self._notes: list[str] = []
 
     def add(self, name: str, verdict: Verdict) -> None:
-        """Take the verdict of an experiment and write its line. What was kept gets its line at the session's end."""
+        """Add the verdict of an experiment and write its line. A kept one gets its line at the end of the session."""
         self._judged[name] = verdict
         with self._noting_problems():
             if self._log_baseline():
@@ -34,7 +33,7 @@ class SessionLog:
                         self._judged[waiting] = self._context.ledger.log(other)
 
     def finish(self, promote: bool) -> None:
-        """Write `pass` for what was kept, then promote the best of it; a kill in between loses neither."""
+        """Write `pass` for the kept experiments, then promote the best one. A kill in between loses nothing."""
         kept = {name: verdict for name, verdict in self._judged.items() if verdict.outcome is Outcome.KEPT}
         best = None
         with self._noting_problems():
@@ -44,7 +43,7 @@ class SessionLog:
                 with self._noting_problems():
                     self._judged[name] = self._context.ledger.log(verdict)
         if best:
-            with self._noting_problems():  # a problem here leaves it without a line, for the next session to promote
+            with self._noting_problems():  # if this fails, it gets no line, and the next session promotes it
                 self._promotion = self._promote(kept[best])
                 status = "keep" if self._promotion else kept[best].status
                 self._judged[best] = self._context.ledger.log(replace(kept[best], status=status))
@@ -52,13 +51,13 @@ class SessionLog:
             self._log_lost()
 
     def summary(self, interrupted: bool = False) -> SessionSummary:
-        """What this session did so far."""
+        """The results of this session so far."""
         judged = list(self._judged.items())
         track = self._context.track.name
         return SessionSummary(track, self._record, judged, self._promotion, list(self._notes), interrupted)
 
     def _log_baseline(self) -> bool:
-        """Write the first line of a track, its baseline. False while there is no record: all other lines wait."""
+        """Write the first line of a track, its baseline. False if there is no record yet: other lines must wait."""
         if self._record is None:
             record = stored_record(self._context)
             if not record.scores:
@@ -68,7 +67,7 @@ class SessionLog:
         return True
 
     def _best(self, kept: dict[str, Verdict], promote: bool) -> str | None:
-        """The name of what is to be promoted: the lowest score that beats the baseline, else a simplification."""
+        """The experiment to promote: the lowest score of those that beat the baseline, else a simplification."""
         if kept and (self._context.provisional or not self._context.options.promote or not promote):
             why = self._context.provisional or ("--ar-no-promote" if promote else "interrupted")
             self._notes.append(f"nothing promoted: {why}")
@@ -91,12 +90,12 @@ class SessionLog:
             self._notes.append(
                 f"nothing promoted: {verdict.experiment} was kept against an earlier baseline: "
                 f"{context.relative(context.baseline.path)} or its record has changed meanwhile; "
-                "the next session tries it again by itself"
+                "the next session tries it again"
             )
         return None
 
     def _log_lost(self) -> None:
-        """Write the lines of killed sessions whose verdicts nobody will replay, since the baseline has changed."""
+        """Write the lines of killed sessions whose verdicts cannot be replayed, because the baseline has changed."""
         sha = Program(self._context.baseline.source()).sha
         unlogged = self._context.evidence.unlogged(self._context.track.name)
         lost = [verdict for verdict in unlogged if verdict.baseline_sha != sha]
@@ -106,7 +105,7 @@ class SessionLog:
 
     @contextmanager
     def _noting_problems(self) -> Iterator[None]:
-        """A ledger or a baseline that cannot be written costs a line in the summary, not the session."""
+        """If the ledger or the baseline cannot be written, note that in the summary and go on."""
         try:
             yield
         except (UsageError, OSError) as error:

@@ -1,4 +1,4 @@
-"""What a session has to say at its beginning and at its end, as values: the terminal finds the words."""
+"""The values that a session reports at its beginning and at its end. The plugin turns them into words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pytest_autoresearch.core.track import Track
 
 @dataclass(frozen=True)
 class Promotion:
-    """What a session's end did to the baseline: `before` and `after` are its val_bpb, `path` the program."""
+    """A promotion at the end of a session. `before` and `after` are the baseline's val_bpb, `path` is its program."""
 
     verdict: Verdict
     before: float
@@ -20,7 +20,10 @@ class Promotion:
 
 @dataclass(frozen=True)
 class SessionHeader:
-    """What the experiments of a session are judged by. `record` is None while the corpus has to be fetched first."""
+    """The setting in which a session judges. `record` is None if the corpus must be fetched first.
+
+    `records_anew`: `--ar-record` was given. `provisional`: why nothing will be promoted, or "".
+    """
 
     track: Track
     device: str
@@ -35,8 +38,7 @@ class SessionHeader:
 
 @dataclass(frozen=True)
 class SessionSummary:
-    """What a session did: `judged` pairs the name of each experiment with its verdict, `interrupted` says that it was
-    ended early."""
+    """The results of a session. `judged` pairs the name of each experiment with its verdict."""
 
     track: str
     record: Record | None

@@ -1,4 +1,4 @@
-"""Tracks for smaller GPUs: `baseline/cuda` with the depth, lengths and batches that a card can train in five minutes.
+"""Tracks for smaller GPUs: `baseline/cuda` with a depth, lengths and batches that suit a card and five minutes.
 
 The sizes are rules of thumb, not measurements. They follow karpathy/autoresearch's README on smaller platforms and what
 users reported there about cards from 4 GB on (issues #168, #299, #596). Tokens per step shrink first, because a model
@@ -16,7 +16,7 @@ from pytest_autoresearch.programs.splice import splice
 
 GB = 1e9
 MEMORY_SHARE = 0.8
-"""The share of the card's memory that a step may take. The rest is for the display, fragmentation and the uncounted."""
+"""The share of the card's memory for a step. The rest is for the display, fragmentation and uncounted tensors."""
 BYTES_PER_CHANNEL, BYTES_PER_LOGIT = 40, 4
 """Bytes that a training step keeps per token, for each channel of each block and for each entry of the vocabulary. They
 come from a trace of the program: 62 GiB saved for the backward pass at 2**18 tokens, 9 blocks of 640 channels, bf16."""
@@ -94,8 +94,10 @@ def _power_of_two(most: float) -> int:
 
 
 def write_track(model: Track, name: str, card: Card) -> tuple[Path, Size]:
-    """Write `baseline/<name>/`: the track `model` sized for the card. Returns the folder and the size. UsageError if
-    the name is no folder name, is taken, or cannot be written."""
+    """Write `baseline/<name>/`: the track `model` sized for the card. Returns the folder and the size.
+
+    UsageError if `name` is not a folder's name, is taken, or cannot be written.
+    """
     if name != Path(name).name or name.startswith("."):
         raise UsageError(f"--track {name}: must be the name of a folder in {model.folder.parent}")
     folder, size = model.folder.with_name(name), size_for(card)
@@ -106,7 +108,7 @@ def write_track(model: Track, name: str, card: Card) -> tuple[Path, Size]:
         (folder / "train.py").write_text(splice(source, f"from baseline import *\n{changes}"), encoding="utf-8")
         (folder / "track.toml").write_text(_track_toml(model, card, size), encoding="utf-8")
     except FileExistsError:
-        raise UsageError(f"{folder}: is there already; choose another name") from None
+        raise UsageError(f"{folder}: already exists; choose another name") from None
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written: {error.strerror}") from None
     return folder, size

@@ -1,10 +1,10 @@
-"""The sequential decision: which seed next, or kept, or discarded. Pure: numbers in, a decision out.
+"""The decision after each seed: train another one, keep or discard. Pure: numbers in, a decision out.
 
 An experiment is compared with the baseline seed by seed: for one seed both see the same data in the same order, so part
-of the noise cancels in the difference of their scores. A few differences say little about their own spread, so their
-variance is shrunk toward the known noise of the track (a moderated t-test: Smyth 2004, "Linear models and empirical
-Bayes methods for assessing differential expression in microarray experiments"). `benchmarks/verdict_policy.py` compares
-this rule with others over simulated nights.
+of the noise cancels in the difference of their scores. A few differences give a poor estimate of their variance, so it
+is shrunk toward the known noise of the track (a moderated t-test: Smyth 2004, "Linear models and empirical Bayes
+methods for assessing differential expression in microarray experiments"). `benchmarks/verdict_policy.py` compares this
+rule with others in simulated sessions.
 """
 
 import math
@@ -18,7 +18,7 @@ from pytest_autoresearch.core.statistics import student_t_cdf
 FUTILITY = 0.25
 """A p-value at or above this ends the judgement after any seed. Most ideas end after one run."""
 NOISE_DF = 8
-"""Degrees of freedom of the track's known noise: it weighs as much as so many differences of the experiment itself."""
+"""Degrees of freedom of the track's known noise: it weighs as much as so many differences of the experiment."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ def decide(
     """Judge `scores` (val_bpb of seeds 0, 1, … so far) against the `baseline`'s scores of all seeds; lower is better.
 
     A full judgement has as many seeds as there are baseline scores. `noise` is the known standard deviation of a
-    paired difference between two programs that differ in nothing but luck. With a `margin` the test asks whether the
-    experiment is worse by less than the margin, instead of whether it is better (a non-inferiority test). A p-value at
-    or above `futility` ends the judgement after any seed.
+    paired difference between two equally good programs. With a `margin` the test asks whether the experiment is worse
+    by less than the margin, instead of whether it is better (a non-inferiority test). A p-value at or above `futility`
+    ends the judgement after any seed.
     """
     differences = [score - record for score, record in zip(scores, baseline, strict=False)]
     if not differences:
@@ -69,8 +69,8 @@ def decide(
 def _prior(baseline: Sequence[float], noise: float | None) -> tuple[float, int]:
     """The prior of the variance of a paired difference: (variance, its degrees of freedom).
 
-    Where the track states no noise, the baseline's own variance over seeds takes its place. It is too large where the
-    two programs share most of the luck of a seed, and half of the right value where they share none.
+    If the track gives no noise, the baseline's variance over seeds takes its place. That is too large if the noise of
+    the two programs is strongly correlated for each seed, and half of the right value if it is independent.
     """
     return (noise**2, NOISE_DF) if noise else (variance(baseline), len(baseline) - 1)
 

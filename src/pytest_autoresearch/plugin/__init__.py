@@ -1,4 +1,4 @@
 """Plugin: pytest's side. Hooks, items and the terminal.
 
-Must not decide anything: it translates between pytest and `judging`.
+Must not decide anything: it only translates between pytest and `judging`.
 """

@@ -1,6 +1,6 @@
-"""pytest's hooks: each does one thing, or has the session do it.
+"""pytest's hooks. Each does one thing, or delegates to the session.
 
-Imported in every pytest run of an environment, so it imports nothing heavy and is silent where it finds no experiment.
+Every pytest run imports this module, so it imports nothing heavy. Without experiments it prints nothing.
 """
 
 from collections.abc import Generator, Iterable
@@ -11,19 +11,14 @@ import pytest
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.plugin.items import ExperimentFile, ExperimentItem, is_experiment
 from pytest_autoresearch.plugin.session import SESSION, session_of
-from pytest_autoresearch.plugin.settings import add_options
+from pytest_autoresearch.plugin.settings import pytest_addoption as pytest_addoption
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_autoresearch.core.records import Verdict
 
-# -- options --
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of section "autoresearch" and the three ini settings."""
-    add_options(parser)
+# -- registration --
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -34,7 +29,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the hooks of the process that sees every report, which no xdist worker is."""
+    """Register the hooks of the process that sees every report. xdist's workers do not."""
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Controller(config), "autoresearch-controller")
 
@@ -46,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collect_file(
     file_path: "Path", parent: pytest.Collector
 ) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
-    """Claim the experiments: pytest's own collector would import one that is named on the command line."""
+    """Collect experiments in place of pytest's own collector, which would import a file named on the command line."""
     collectors = yield
     if is_experiment(file_path, parent.config):
         return [ExperimentFile.from_parent(parent, path=file_path)]
@@ -54,7 +49,7 @@ def pytest_collect_file(
 
 
 def check(config: pytest.Config) -> None:
-    """pytest's own UsageError where nothing could be judged."""
+    """Raise pytest's own UsageError if nothing can be judged."""
     only_shown = any(config.getoption(name, False) for name in ("collectonly", "setupplan", "setuponly"))
     try:
         if not (only_shown or config.pluginmanager.has_plugin("timeout")):
@@ -78,7 +73,7 @@ def header(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> None:
-    """Plan an experiment before pytest begins its line: where it has to train, the baseline is recorded first."""
+    """Plan an experiment before pytest begins its line: planning may record the baseline, which prints lines."""
     if not isinstance(item, ExperimentItem):
         return
     if hasattr(item.config, "workerinput"):
@@ -87,7 +82,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
         die_with_parent()
     if item.config.getoption("setupplan", False) or item.config.getoption("setuponly", False):
         return
-    session_of(item.config).monitor.item = item  # type: ignore[attr-defined]  # whose timer watches the next runs
+    session_of(item.config).monitor.item = item  # type: ignore[attr-defined]  # its timer watches the next runs
     item.plan()
 
 
@@ -98,19 +93,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Send the verdict along with the report: under xdist it is another process that logs and promotes."""
+    """Attach the verdict to the report: under xdist, another process logs and promotes."""
     report = yield
     if isinstance(item, ExperimentItem) and call.when == "call":
         report.autoresearch = item.verdict and item.verdict.as_dict()  # type: ignore[attr-defined]
         report.autoresearch_name = item.name  # type: ignore[attr-defined]
         report.autoresearch_skipped = item.skip_line  # type: ignore[attr-defined]
-        if item.skip_line:  # or the summary of -rs would name this plugin's file, for all of them together
+        if item.skip_line:  # otherwise -rs would name this plugin's file, in one line for all skipped experiments
             report.longrepr = (item.nodeid.partition("::")[0], None, str(item.planned))  # type: ignore[assignment]
     return report
 
 
 def verdict_in(report: pytest.TestReport) -> "Verdict | None":
-    """The verdict that a report carries."""
+    """The verdict in a report, if it has one."""
     fields = getattr(report, "autoresearch", None)
     if not fields:
         return None
@@ -121,7 +116,7 @@ def verdict_in(report: pytest.TestReport) -> "Verdict | None":
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, Any] | None:
-    """The verdict and its numbers, on the one line that pytest prints for each experiment; a letter with -q."""
+    """The verdict and its numbers, for the line that pytest prints about each experiment; a letter with -q."""
     from_controller = config.pluginmanager.getplugin("autoresearch-controller")
     finished = from_controller is not None and from_controller.finished
     if verdict := verdict_in(report):
@@ -132,7 +127,7 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
             return category, letter, str(verdict.outcome).upper()  # pytest's own short summary has the rest
     elif skipped := getattr(report, "autoresearch_skipped", None):
         category, letter, line = "skipped", "s", str(skipped)
-        if finished or config.get_verbosity() > 0:  # where pytest adds the reason itself
+        if finished or config.get_verbosity() > 0:  # pytest itself adds the reason
             return category, letter, "SKIPPED" if finished else line.partition(":")[0]
     else:
         return None
@@ -142,13 +137,15 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
 
 
 def on_one_line(report: pytest.TestReport, config: pytest.Config, line: str) -> str:
-    """A verdict's line as far as it fits, behind its file's name where pytest has not printed that on this line."""
+    """A verdict's line, cut to the terminal's width, after the file's name if pytest has not printed that."""
     writer = config.get_terminal_writer()
     column = writer.width_of_current_line
     head = ""
-    if hasattr(report, "node"):  # xdist names no files as it goes
+    if hasattr(report, "node"):  # xdist prints no file names
         head, column = "\n" * bool(column) + f"{report.nodeid} ", 0
-    elif not column and config.get_verbosity() == 0:  # what its runs said stands between the name and the verdict
+    elif (
+        not column and config.get_verbosity() == 0
+    ):  # lines about its runs stand between pytest's file name and the verdict
         head = f"{report.nodeid.partition('::')[0]} "
     room = max(20, writer.fullwidth - column - len(head) - len(" [100%]") - 2)
     if len(line) > room and config.get_verbosity() <= 0:
@@ -157,7 +154,7 @@ def on_one_line(report: pytest.TestReport, config: pytest.Config, line: str) -> 
 
 
 class Controller:
-    """The hooks of the process that sees every report: it logs, promotes and prints."""
+    """The hooks of the process that sees every report. They log, promote and print."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -167,17 +164,17 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)  # before pytest prints the header
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """End the session with one error where nothing could be judged."""
+        """End the session with one error if nothing can be judged."""
         if any(isinstance(item, ExperimentItem) for item in session.items):
             check(self.config)
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
-        """What the experiments are judged by; nothing where there are none."""
+        """The header, if there are experiments."""
         return header(self.config) if any(isinstance(item, ExperimentItem) for item in items) else []
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Iterable[str]) -> None:
-        """Check and show the header where workers have collected: pytest itself shows none then."""
+        """Check and show the header under xdist, where pytest does not call `pytest_report_collectionfinish`."""
         paths = (self.config.rootpath / name.partition("::")[0] for name in ids)
         if self._header_shown or not any(is_experiment(path, self.config) for path in paths):
             return
@@ -188,18 +185,18 @@ class Controller:
                 reporter.write_line(line)
 
     def _has_session(self, exitstatus: int) -> bool:
-        """Whether there was something to judge, and it could be judged."""
+        """Whether there was something to judge, and no error prevented it."""
         failed = exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
         return SESSION in self.config.stash and not failed
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take each verdict into the ledger."""
+        """Log each verdict."""
         if verdict := verdict_in(report):
             session_of(self.config).log.add(report.autoresearch_name, verdict)
             self.config.hook.pytest_autoresearch_verdict(config=self.config, verdict=verdict)
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
-        """Promote the best of what was kept; after an interrupt that waits for the next session."""
+        """Promote the best kept experiment. After an interrupt, the next session promotes it."""
         self.finished = True
         if not self._has_session(exitstatus):
             return

@@ -1,4 +1,4 @@
-"""Hooks of our own, for a conftest.py or another plugin. What pytest already has (reports, properties) is not here."""
+"""The hooks of this plugin, for a conftest.py or another plugin."""
 
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 @pytest.hookspec
 def pytest_autoresearch_verdict(config: pytest.Config, verdict: "Verdict") -> None:
-    """Called once for each verdict, replayed ones too; under xdist on the controller.
+    """Called once for each verdict, also for replayed ones; under xdist, only in the controller.
 
-    For example, to be told of a gain the moment it is there (an `optionalhook`, lest `-p no:autoresearch` complain)::
+    For example, to notify of a gain at once (`optionalhook`, so that `-p no:autoresearch` still works)::
 
         @pytest.hookimpl(optionalhook=True)
         def pytest_autoresearch_verdict(config, verdict):
@@ -24,7 +24,7 @@ def pytest_autoresearch_verdict(config: pytest.Config, verdict: "Verdict") -> No
 
 @pytest.hookspec
 def pytest_autoresearch_promoted(config: pytest.Config, promotion: "Promotion") -> None:
-    """Called at the session's end after the best kept program has become the baseline.
+    """Called at the end of the session, after the best kept program has become the baseline.
 
     For example, to commit it::
 

@@ -1,4 +1,4 @@
-"""Experiments as pytest sees them: a file of which the one item is the experiment."""
+"""Experiments for pytest: each is a file with one item."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,21 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.errors import NoExperiment, NotJudged, UsageError
 from pytest_autoresearch.plugin.session import session_of
 from pytest_autoresearch.plugin.settings import experiments_folder, has_tracks, project_root, uncaptured
 
 if TYPE_CHECKING:
     from pytest_autoresearch.core.records import Verdict
-    from pytest_autoresearch.judging.plan import NotJudged, Plan
-    from pytest_autoresearch.judging.session import NoExperiment
+    from pytest_autoresearch.judging.plan import Plan
 
 
 class ExperimentFile(pytest.File):
     """A file under `experiments/`."""
 
     def collect(self) -> Iterator["ExperimentItem"]:
-        """Its one item, named by the path below `experiments/`."""
+        """The one item, named by the file's path below `experiments/`."""
         name = self.path.relative_to(experiments_folder(self.config)).with_suffix("").as_posix()
         yield ExperimentItem.from_parent(self, name=name)
 
@@ -31,14 +30,12 @@ class ExperimentItem(pytest.Item):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if self.config.pluginmanager.has_plugin("timeout"):
-            self.add_marker(pytest.mark.timeout(0))  # each run has a timer of its own; there is none around them all
-        self.planned: Plan | NotJudged | NoExperiment | UsageError | None = None
+            self.add_marker(pytest.mark.timeout(0))  # no timer around the whole item: each run has its own
+        self.planned: Plan | NotJudged | UsageError | None = None
         self.verdict: Verdict | None = None
 
     def plan(self) -> None:
-        """Find out what is to be done; the baseline is recorded before the first experiment that has to train."""
-        from pytest_autoresearch.judging.plan import NotJudged
-
+        """Plan the experiment. This records the baseline before the first experiment that has to train."""
         try:
             self.planned = session_of(self.config).plan(self.path)
         except (UsageError, NotJudged) as instead:
@@ -46,24 +43,19 @@ class ExperimentItem(pytest.Item):
 
     @property
     def skip_line(self) -> str | None:
-        """Why it is not judged, as the line that pytest prints for it says it; None where it is."""
-        from pytest_autoresearch.judging.plan import NotJudged
-
+        """The line that pytest prints for an experiment that is not judged; None where it is judged."""
         if not isinstance(self.planned, NotJudged):
             return None
         return ("UNCHANGED: " if self.planned.unchanged else "SKIPPED: ") + str(self.planned)
 
     def setup(self) -> None:
-        """Fail where nothing can be judged: the baseline does not train, the corpus cannot be fetched."""
-        from pytest_autoresearch.judging.session import NoExperiment
-
+        """Fail if nothing can be judged, for example because the baseline does not train."""
         if isinstance(self.planned, UsageError) and not isinstance(self.planned, NoExperiment):
             pytest.fail(str(self.planned), pytrace=False)
 
     def runtest(self) -> None:
         """Judge, and translate the verdict into pytest's words."""
         from pytest_autoresearch.core.records import Outcome
-        from pytest_autoresearch.judging.plan import NotJudged
         from pytest_autoresearch.plugin.words import failure_message
 
         if isinstance(self.planned, NotJudged):
@@ -83,7 +75,6 @@ class ExperimentItem(pytest.Item):
 
     def _judge(self) -> "Verdict":
         from pytest_autoresearch.judging.plan import Plan
-        from pytest_autoresearch.judging.session import NoExperiment
 
         session = session_of(self.config)
         if isinstance(self.planned, NoExperiment):
@@ -92,7 +83,7 @@ class ExperimentItem(pytest.Item):
         return session.judge(self.planned)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Where it stands, and its name."""
+        """The file, the line and the name for reports."""
         return self.path, 0, self.name
 
 

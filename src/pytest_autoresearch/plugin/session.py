@@ -13,7 +13,7 @@ SESSION = pytest.StashKey["Session"]()
 
 
 def session_of(config: pytest.Config) -> "Session":
-    """The one session object, made when it is first needed."""
+    """The one session object, made on first use."""
     if SESSION not in config.stash:
         from pytest_autoresearch.judging.project import Options, Project
         from pytest_autoresearch.judging.session import Session

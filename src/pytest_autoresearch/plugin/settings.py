@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 
-def add_options(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of section "autoresearch" and the three ini settings."""
     group = parser.getgroup("autoresearch", "experiments as tests")
     group.addoption(
@@ -30,7 +30,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--ar-sandbox",
         choices=["auto", "bwrap", "off"],
         default="auto",
-        help="run candidates in bubblewrap: where it works (default), or else fail, or never",
+        help="run candidates in bubblewrap: if it works (auto, the default), always (bwrap), never (off)",
     )
     parser.addini("autoresearch_experiments", "folder of the experiments (default: experiments)", default="experiments")
     parser.addini("autoresearch_baseline", "folder of the tracks (default: baseline)", default="baseline")
@@ -38,16 +38,16 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def project_root(config: pytest.Config) -> Path:
-    """The folder that holds experiments and tracks: pytest's own root, or the folder above.
+    """The folder that holds experiments and tracks: pytest's own root, or its parent folder.
 
-    Without any settings file pytest takes `experiments/` itself for its root when that is what it is asked to run.
+    `pytest experiments` in a project without a settings file makes `experiments/` itself pytest's root.
     """
     root = config.rootpath
     return root if has_tracks(config, root) or not has_tracks(config, root.parent) else root.parent
 
 
 def has_tracks(config: pytest.Config, root: Path) -> bool:
-    """Whether there is a track; without one a folder `experiments` may mean anything."""
+    """Whether the project has a track. Without one, a folder `experiments` is not ours."""
     with suppress(OSError):
         return any(baseline_folder(config, root).glob("*/track.toml"))
     return False

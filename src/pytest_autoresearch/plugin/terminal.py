@@ -1,4 +1,4 @@
-"""The terminal as a session's monitor: a live line for each run, plain lines in a pipe, and pytest-timeout's timer."""
+"""The monitor of a session: a live line for each run, plain lines in a pipe, and pytest-timeout's timer."""
 
 import io
 import math
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_autoresearch.judging.monitor import OnProgress
 
 SAVE, RESTORE, CLEAR = "\x1b7", "\x1b8", "\x1b[K"
-LIVE_WIDTH = 60  # columns that a live line wants
+LIVE_WIDTH = 60  # columns that a live line needs
 FORMAT = "{desc} {bar:12} {percentage:3.0f}%{postfix}"
 
 
@@ -29,7 +29,7 @@ class PytestMonitor:
 
     def __init__(self, config: pytest.Config) -> None:
         self.item: pytest.Item | None = None
-        """Whose timer watches the next runs."""
+        """The item whose timer watches the next runs."""
         self._config = config
         self._reporter: pytest.TerminalReporter | None = None
         if not hasattr(config, "workerinput") and config.get_verbosity() >= 0:
@@ -38,7 +38,7 @@ class PytestMonitor:
 
     @contextmanager
     def guard(self, seconds: float) -> Iterator[None]:
-        """pytest-timeout's timer around a block, through its public hooks; TimeoutError when it has fired."""
+        """pytest-timeout's timer around a block, through its public hooks. TimeoutError when it fires."""
         hook = self._config.hook
         from pytest_timeout import Settings
 
@@ -62,14 +62,14 @@ class PytestMonitor:
             yield lambda progress: show(f"{label} {progress.stage}", progress.done, details(progress))
 
     def run_ended(self, label: str, result: RunResult) -> None:
-        """In a pipe, a line with the score of the run."""
+        """In a pipe, print a line with the score of the run."""
         if not self._live:
             score = result.reason if result.val_bpb is None else f"{result.val_bpb:.4f}"
             self._say(f"{label}: {score}, {result.seconds:.0f} s")
 
     @contextmanager
     def preparing(self) -> Iterator[Callable[[str, float], None]]:
-        """Show how the track's text becomes rows of tokens."""
+        """Show the progress of preparing the track's text."""
         stages: list[str] = []
         with self._live_line() if self._live else nullcontext(lambda *shown: None) as show:
 
@@ -82,7 +82,7 @@ class PytestMonitor:
             yield on_progress
 
     def recorded(self, record: Record) -> None:
-        """A line with what the baseline scored."""
+        """Print a line with the scores of the baseline."""
         scores = " ".join(f"{score:.4f}" for score in record.scores)
         seconds = record.stats.mean("seconds")
         self._say(f"baseline recorded: val_bpb {record.val_bpb:.4f} ({scores}), {seconds:.0f} s a run")
@@ -95,7 +95,7 @@ class PytestMonitor:
 
     @contextmanager
     def _live_line(self) -> Iterator[Callable[[str, float, str], None]]:
-        """A stretch of the current line that shows a bar, and is empty again afterwards."""
+        """Show a bar in the rest of the current line, and clear it afterwards."""
         writer, width = self._config.get_terminal_writer(), shutil.get_terminal_size().columns
         assert self._reporter
         if width - writer.width_of_current_line < LIVE_WIDTH:
@@ -114,7 +114,7 @@ class PytestMonitor:
 
 
 class _RestOfLine(io.TextIOBase):
-    """The rest of the terminal's current line: what returns to its start returns to where this object was made."""
+    """A stream for the rest of the terminal's current line: `\\r` returns to the column where the stream began."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -128,7 +128,7 @@ class _RestOfLine(io.TextIOBase):
 
 
 def details(progress: RunProgress) -> str:
-    """What stands behind the bar: `loss 2.314, 21k tokens/s, 6 s left`."""
+    """The text after the bar: `loss 2.314, 21k tokens/s, 6 s left`."""
     parts = []
     if not math.isnan(progress.loss):
         parts.append(f"loss {progress.loss:.3f}")

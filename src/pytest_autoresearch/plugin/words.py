@@ -1,4 +1,4 @@
-"""The words for what a session has to say: the header, the line of a verdict, what failed, the table at the end."""
+"""The words of a session: its header, the line of a verdict, the message of a failure, the table at the end."""
 
 import os
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ LETTERS = {
     Outcome.TIMED_OUT: "T",
     Outcome.DISQUALIFIED: "Q",
 }
-"""What -q prints."""
+"""The letters that -q prints."""
 
 
 def header_lines(header: SessionHeader) -> list[str]:
-    """The track, the platform and the record that experiments are judged by."""
+    """The track, the platform and the record by which experiments are judged."""
     track, record = header.track, header.record
     lines = [
         f"autoresearch: track {track.name} on {header.device} ({header.threads} threads), "
         f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}, {header.isolation}"
     ]
     if record is None:
-        lines.append(f"autoresearch: corpus {track.corpus} is not in the cache: it is fetched first")
+        lines.append(f"autoresearch: corpus {track.corpus} is not in the cache: it will be fetched first")
     elif header.records_anew:
         lines.append(f"autoresearch: {header.program} is recorded anew first")
     elif len(record.scores) < track.seeds:
@@ -42,7 +42,7 @@ def header_lines(header: SessionHeader) -> list[str]:
 
 
 def verdict_line(verdict: Verdict) -> str:
-    """What was compared, and why it earned that: `DISCARDED 2.1686 against 2.1715 on seed 0 (-0.0029, p 0.38) …`"""
+    """The outcome, the comparison and the reason: `DISCARDED 2.1686 against 2.1715 on seed 0 (-0.0029, p 0.38) …`"""
     words = [verdict.outcome.upper()]
     asides = ["quick look"] * verdict.provisional + ["replayed"] * verdict.replayed
     if verdict.same_as:
@@ -68,7 +68,7 @@ def baseline_of(verdict: Verdict) -> float | None:
 
 
 def seeds_of(verdict: Verdict) -> str:
-    """` on seed 0`, ` on seeds 0 to 1`; nothing where it was all of them."""
+    """` on seed 0` or ` on seeds 0 to 1`; "" if it was all of them."""
     count = len(verdict.scores)
     if count >= len(verdict.baseline_scores):
         return ""
@@ -76,7 +76,7 @@ def seeds_of(verdict: Verdict) -> str:
 
 
 def failure_message(verdict: Verdict) -> str:
-    """What stands under FAILURES: the verdict's line with the scores seed by seed, and a candidate's own traceback."""
+    """The text under FAILURES: the verdict's line with the scores of each seed, and the candidate's traceback."""
     lines = [verdict_line(verdict)]
     if len(verdict.scores) > 1 and verdict.delta is not None:
         pairs = zip(verdict.scores, verdict.baseline_scores, strict=False)
@@ -88,7 +88,7 @@ def failure_message(verdict: Verdict) -> str:
 
 
 def summary_lines(summary: SessionSummary) -> list[str]:
-    """The table of verdicts, what was promoted, and what to know about the rest; nothing where nothing happened."""
+    """The table of verdicts, the promotion and the notes; no lines if nothing was judged."""
     judged = [verdict for _, verdict in summary.judged]
     lines = table(summary).splitlines() if judged else []
     if summary.promotion:
@@ -105,12 +105,12 @@ def summary_lines(summary: SessionSummary) -> list[str]:
     lines += summary.notes if judged or summary.promotion else []
     if summary.interrupted and judged:
         verdicts = f"{len(judged)} verdicts are" if len(judged) > 1 else "1 verdict is"
-        lines.append(f"interrupted: {verdicts} kept; the same command goes on with the rest")
+        lines.append(f"interrupted: {verdicts} kept; the same command continues with the rest")
     return lines
 
 
 def table(summary: SessionSummary) -> str:
-    """All verdicts of a session, best first, below the baseline that they were judged by."""
+    """All verdicts of a session, best first, below the baseline."""
     from tabulate import tabulate
 
     rows: list[list[str]] = []
@@ -128,7 +128,7 @@ def _baseline_row(record: Record) -> list[str]:
 
 
 def _row(name: str, verdict: Verdict) -> list[str]:
-    against = None if verdict.delta is None else baseline_of(verdict)
+    against, memory = None if verdict.delta is None else baseline_of(verdict), verdict.stats.peak_memory_gb
     growth = "" if verdict.memory_growth is None else f" {round(verdict.memory_growth, 2) + 0.0:+.0%}"
     return [
         name,
@@ -138,7 +138,7 @@ def _row(name: str, verdict: Verdict) -> list[str]:
         "" if verdict.p_value is None else f"{verdict.p_value:.2g}",
         str(verdict.runs),
         _time(verdict.stats.seconds),
-        f"{verdict.memory_gb:.1f} GB{growth}" if verdict.memory_gb else "",
+        f"{memory:.1f} GB{growth}" if memory else "",
         f"+{verdict.lines_added} −{verdict.lines_removed}" if verdict.runs else "",
         verdict.outcome.upper() + " (quick look)" * verdict.provisional,
     ]

@@ -23,9 +23,9 @@ def sha256(text: str) -> str:
 
 @lru_cache(maxsize=64)
 def code_sha(source: str) -> str:
-    """The identity of a program, whatever its layout, comments and docstrings. The same in all versions of Python.
+    """The identity of a program's code, without layout, comments and docstrings. The same in all versions of Python.
 
-    Where these can matter, because the program may read its own text or the text is not Python, it is that of the text.
+    If the program may read its own text, or is not valid Python, this is the hash of the text instead.
     """
     if _READS_ITSELF.search(source):
         return sha256(source)
@@ -37,12 +37,12 @@ def code_sha(source: str) -> str:
 
 
 def same_program(a: str, b: str) -> bool:
-    """Whether two sources are one program, as `code_sha` has it."""
+    """Whether two sources have the same code, by `code_sha`."""
     return a == b or code_sha(a) == code_sha(b)
 
 
 def without_docstrings(source: str) -> ast.Module:
-    """A new syntax tree without the strings that stand alone as statements. Raises what `ast.parse` does."""
+    """A new syntax tree without the statements that are only a string. Raises the errors of `ast.parse`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(unix(source))
@@ -60,14 +60,14 @@ def _is_string(node: ast.stmt) -> bool:
 
 
 def _tokens(tree: ast.AST) -> Iterator[str]:
-    """What a tree consists of, top down. Unlike `ast.dump`, without recursion and without what is empty."""
+    """The nodes and constants of a tree, top down. Unlike `ast.dump`: without recursion and without empty fields."""
     todo: list[object] = [tree]
     while todo:
         item = todo.pop()
         if isinstance(item, ast.AST):
             fields = {name: value for name, value in ast.iter_fields(item) if value is not None and value != []}
             yield f"{type(item).__name__}({', '.join(fields)})"
-            if isinstance(item, ast.JoinedStr):  # Python 3.12 has empty parts in some
+            if isinstance(item, ast.JoinedStr):  # Python 3.12 adds empty parts to some
                 fields = {"values": [part for part in item.values if getattr(part, "value", None) != ""]}
             todo += reversed(fields.values())
         elif isinstance(item, list):
@@ -83,7 +83,7 @@ def literal(value: object) -> str:
 
 
 def unified_diff(baseline: str, program: str, baseline_name: str = "baseline", program_name: str = "program") -> str:
-    """The change from baseline to program as a patch; empty if there is none."""
+    """The change from baseline to program as a patch; "" if there is none."""
     old, new = (unix(source).removesuffix("\n").split("\n") for source in (baseline, program))
     lines = difflib.unified_diff(old, new, baseline_name, program_name, lineterm="")
     return "".join(f"{line}\n" for line in lines)
@@ -96,9 +96,9 @@ def line_counts(baseline: str, program: str) -> tuple[int, int]:
 
 
 def code_lines(source: str) -> int:
-    """How many lines of code a program has, whatever its layout, comments and docstrings.
+    """The number of lines of code, independent of layout, comments and docstrings.
 
-    Raises what `ast.parse` does, and RecursionError where the source is nested too deeply.
+    Raises the errors of `ast.parse`, and RecursionError if the source is nested too deeply.
     """
     tree = without_docstrings(source)
     for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""An experiment: one file under `experiments/`, read as text, and the program that it makes of the baseline."""
+"""An experiment, one file under `experiments/` read as text; and the program that runs for it."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -33,7 +33,7 @@ class Program:
 
     @cached_property
     def code_sha(self) -> str:
-        """The identity of the code, whatever its layout, comments and docstrings."""
+        """The identity of the code, without layout, comments and docstrings."""
         return code_sha(self.source)
 
 
@@ -41,8 +41,8 @@ class Program:
 class Experiment:
     """One file under `experiments/`.
 
-    `name` is its path there without `.py`, `description` the first line of its docstring, `track` its TRACK. If it
-    `simplifies`, because its GOAL is "simplify", it need not score better than the baseline, but be shorter.
+    `name` is its path there without `.py`, `description` the first line of its docstring, `track` its TRACK.
+    `simplifies`: its GOAL is "simplify", so it must be shorter than the baseline and need not score better.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Experiment:
         return sha256(self.source)
 
     def program(self, baseline_source: str, baseline_path: Path | str) -> Program:
-        """What runs: the experiment itself, or the baseline with the experiment applied.
+        """The program that runs: the experiment itself, or the baseline with the overlay applied.
 
         UsageError if an overlay binds a name that nothing uses, or if the program would define no `train`.
         """
@@ -77,12 +77,12 @@ class Experiment:
                 raise UsageError(
                     f"{self.path}:{line}: `{name}`: {baseline_path} has no such name, and nothing uses it{hint}"
                 )
-        with parse_errors(f"{self.path}, applied to {baseline_path}"):  # the line is one of the program
+        with parse_errors(f"{self.path}, applied to {baseline_path}"):  # the error names a line of the program
             return Program(splice(baseline_source, self.source))
 
 
 def read_experiment(path: Path, root: Path) -> Experiment:
-    """Read one file of the experiments folder `root`. UsageError says in one line why it cannot be an experiment."""
+    """Read one file of the experiments folder `root`. UsageError says in one line why it is not an experiment."""
     source = _read(path)
     with parse_errors(path):
         *pieces, _ = pieces_of(source)
@@ -134,7 +134,7 @@ def _read(path: Path) -> str:
 
 @contextmanager
 def parse_errors(path: Path | str) -> Iterator[None]:
-    """Raise a UsageError for a source that cannot be parsed."""
+    """Turn the errors of parsing the source at `path` into a UsageError."""
     try:
         yield
     except SyntaxError as error:
@@ -165,7 +165,7 @@ def _directive(name: str, example: str, pieces: Iterable[Piece], path: Path) -> 
 
 
 def _first_line(docstring: str) -> str:
-    """The first line without what does not print (tabs, control characters), which would break lines of the ledger."""
+    """The first line, with spaces for tabs and control characters, which would break the lines of the ledger."""
     line = docstring.strip().partition("\n")[0]
     return " ".join("".join(character if character.isprintable() else " " for character in line).split())
 

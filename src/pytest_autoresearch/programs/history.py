@@ -1,4 +1,4 @@
-"""What promotions have brought to a baseline, and which of it an overlay would take back."""
+"""The lines that promotions have added to a baseline, and those that an overlay would remove again."""
 
 import ast
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,10 @@ from pytest_autoresearch.programs.statements import Names, unix
 
 
 def changed_lines(old: str, new: str) -> dict[str, list[str]]:
-    """For each top-level name, the lines that its definition has in the new program and not in the old one.
+    """For each top-level name, the lines that its definition has in the new program but not in the old one.
 
-    Lines are without indentation, comments and docstrings, and in the layout of `ast.unparse`. Names without new lines
-    are left out. Raises what `ast.parse` does.
+    Lines have no indentation, comments or docstrings, and the layout of `ast.unparse`. Names without new lines are left
+    out. Raises the errors of `ast.parse`.
     """
     before, after = _definitions(old), _definitions(new)
     changed = {name: [line for line in lines if line not in before.get(name, [])] for name, lines in after.items()}
@@ -20,10 +20,10 @@ def changed_lines(old: str, new: str) -> dict[str, list[str]]:
 
 
 def lost_lines(overlay: str, promoted: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """For each name that the overlay replaces, the lines of `promoted` that its new definition has not.
+    """For each name that the overlay replaces, the lines of `promoted` that the new definition lacks.
 
-    `promoted` is the sum of `changed_lines` over the promotions. A definition that uses the old value, as
-    `class Attention(Attention)` does, replaces nothing. Names that lose nothing are left out. Raises what `parse` does.
+    `promoted` has the form of `changed_lines`. A definition that uses the old value, as `class Attention(Attention)`
+    does, replaces nothing. Names that lose nothing are left out. Raises the errors of `parse`.
     """
     changes = changes_of(overlay)
     kept = old_values(changes, needs_of([], changes))
@@ -36,7 +36,7 @@ def lost_lines(overlay: str, promoted: Mapping[str, Sequence[str]]) -> dict[str,
 
 
 def _definitions(source: str) -> dict[str, list[str]]:
-    """The lines of all top-level statements that bind a name, name by name."""
+    """For each top-level name, the lines of all statements that bind it."""
     definitions: dict[str, list[str]] = {}
     for node in without_docstrings(source).body:
         names = Names()
@@ -49,6 +49,6 @@ def _definitions(source: str) -> dict[str, list[str]]:
 def _lines(node: ast.stmt, source: str) -> list[str]:
     try:
         lines = ast.unparse(node).splitlines()
-    except (RecursionError, ValueError):  # nested too deeply, or with a very long number: as it is written
+    except (RecursionError, ValueError):  # nested too deeply, or a very long number: take the text as it is written
         lines = unix(source).split("\n")[node.lineno - 1 : node.end_lineno]
     return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]

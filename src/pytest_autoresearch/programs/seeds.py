@@ -1,4 +1,4 @@
-"""Programs that choose their own random numbers."""
+"""Find programs that choose their own random numbers."""
 
 import ast
 
@@ -11,9 +11,9 @@ SEEDERS = frozenset(
 
 
 def find_fixed_seed(source: str) -> str:
-    """The first call in a program that seeds random numbers with constants or with nothing; empty if there is none.
+    """The first call in a program that seeds random numbers from constants or without arguments; "" if there is none.
 
-    A program that chooses its seed can choose the one that scores best. Raises what `parse` does.
+    A program that chooses its seed can choose the one that scores best. Raises the errors of `parse`.
     """
     source = unix(source)
     for node in ast.walk(parse(source)):

@@ -1,4 +1,4 @@
-"""Names that are probably misspelt, and what they may stand for."""
+"""Find names that are probably misspelt, and suggest similar ones."""
 
 import ast
 import difflib
@@ -9,7 +9,7 @@ from pytest_autoresearch.programs.statements import Piece, pieces_of
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Up to three of the known names that look like this one, whatever their case; the most similar one first."""
+    """Up to three known names that resemble this one, most similar first. Case is ignored."""
     spelled: dict[str, list[str]] = {}
     for other in known:
         spelled.setdefault(other.lower(), []).append(other)
@@ -17,10 +17,10 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def unknown_names(baseline: str, overlay: str) -> dict[str, int]:
-    """The names that an overlay binds in vain, with the line of each: not known to the baseline, and used by nothing.
+    """New names of an overlay that nothing uses, and the line of each. New: the baseline neither binds nor mentions it.
 
-    A name is used if a statement mentions it that binds a known name or acts, or one that binds another used name.
-    What statements bind that may do more than bind a name is never unknown. Raises what `parse` does.
+    A name is used if it is mentioned by a statement that acts, or that binds a name of the baseline or another used
+    name. A name that is bound by a statement which may act also counts as used. Raises the errors of `parse`.
     """
     known = {"train"}.union(*(piece.names.binds | piece.names.mentions for piece in pieces_of(baseline)))
     new: dict[str, int] = {}
@@ -45,7 +45,7 @@ def unknown_names(baseline: str, overlay: str) -> dict[str, int]:
 
 
 def _may_act(piece: Piece) -> bool:
-    """Whether a statement may do more than bind a name: `_ = setattr(…)`, a decorator, a loop."""
+    """Whether a statement may act, that is, do more than bind a name: `_ = setattr(…)`, a decorator, a loop."""
     if piece.names.acts or piece.is_import or getattr(piece.node, "decorator_list", []):
         return True
     if isinstance(piece.node, ast.Assign | ast.AnnAssign) and all(name.startswith("_") for name in piece.names.binds):

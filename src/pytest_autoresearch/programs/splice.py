@@ -24,7 +24,7 @@ DIRECTIVES = frozenset({"TRACK", "GOAL"})
 def splice(baseline: str, overlay: str) -> str:
     """The baseline with the overlay applied: a complete program that ends with one newline.
 
-    An overlay that changes nothing returns the baseline, byte for byte. Raises what `parse` does.
+    If the overlay changes nothing, this is the baseline, byte for byte. Raises the errors of `parse`.
     """
     postponed = _postpones_annotations(baseline) or _postpones_annotations(overlay)
     base = pieces_of(baseline, postponed)
@@ -71,7 +71,7 @@ def _postpones_annotations(source: str) -> bool:
 
 
 def needs_of(base: Iterable[Piece], changes: Iterable[Piece]) -> list[set[str]]:
-    """For each change, the names whose values running it takes: it reads them, or a function that it may call does."""
+    """For each change, the names that it reads when it runs, itself or through functions that it may call."""
     bound_by: dict[str, list[Names]] = defaultdict(list)
     for piece in base:
         for name in piece.names.binds:
@@ -96,7 +96,7 @@ def _needed(names: Names, bound_by: Mapping[str, Iterable[Names]]) -> set[str]:
 
 
 def old_values(changes: Iterable[Piece], needs: Iterable[set[str]]) -> set[str]:
-    """The names that the changes need before they bind them: they take the value from the baseline."""
+    """The names that the changes need before they bind them, so that the value is the baseline's."""
     old, bound = set[str](), set[str]()
     for change, needed in zip(changes, needs, strict=True):
         old |= needed - bound
@@ -114,11 +114,11 @@ class _Change:
     piece: Piece
     needs: set[str]
     place: int = -1
-    is_movable: bool = False  # down, to what mentions its names
+    is_movable: bool = False  # may go further down, to the first statement that mentions its names
 
 
 class _Order:
-    """Which places a statement must stay below (`pick` is max) or above (min) to keep its order with others."""
+    """The places that a statement must stay below (`pick` is max) or above (min) to keep its order with others."""
 
     def __init__(self, pick: Callable[[int, int], int]) -> None:
         self._pick = pick
@@ -135,7 +135,7 @@ class _Order:
 
 
 def _place(base: Sequence[Piece], changes: Sequence[_Change]) -> None:
-    """Place each change as far up as it can run; then move those of new names as far down as others let them."""
+    """Place each change as high as it can run. Then move changes of new names down, to where they are first needed."""
     order = _Order(max)
     known = set[str]()
     for index, piece in enumerate(base):
@@ -177,7 +177,7 @@ def _end_of_imports(base: Sequence[Piece]) -> int:
 
 
 def _first_mentions(base: Sequence[Piece], changes: Iterable[_Change]) -> dict[str, int]:
-    """For each name that movable changes bind, the first place that mentions it, by itself or by way of such names."""
+    """For each name that movable changes bind, the first place that mentions it, directly or through such names."""
     mentions = [(index - 1, piece.names.mentions) for index, piece in enumerate(base)]
     mentioned_by: dict[str, set[str]] = defaultdict(set)
     for change in changes:
@@ -198,7 +198,7 @@ def _first_mentions(base: Sequence[Piece], changes: Iterable[_Change]) -> dict[s
 
 
 def _replacements(base: Sequence[Piece], changes: Sequence[_Change]) -> dict[int, _Change]:
-    """The index of each statement of the baseline that is dropped, and the change that takes its place."""
+    """The index of each statement of the baseline that is dropped → the change that takes its place."""
     old = old_values([change.piece for change in changes], [change.needs for change in changes])
     bound: dict[int, set[str]] = defaultdict(set)
     replacements: dict[int, _Change] = {}
@@ -213,7 +213,7 @@ def _replacements(base: Sequence[Piece], changes: Sequence[_Change]) -> dict[int
 
 
 def _joined(base: Sequence[Piece], changes: Sequence[_Change]) -> str:
-    """The text of the program. The baseline keeps its spacing; what is new has at least the usual gap around it."""
+    """The text of the program. The baseline keeps its spacing; new statements get at least the usual blank lines."""
     below: dict[int, list[_Change]] = defaultdict(list)
     for change in changes:
         below[change.place].append(change)
@@ -240,7 +240,7 @@ def _joined(base: Sequence[Piece], changes: Sequence[_Change]) -> str:
 
 
 def _inheriting(old: Piece, new: Piece) -> Piece:
-    """The new statement with the comments of the one that it replaces, which say what the name is."""
+    """The new statement with the comments of the statement that it replaces: they explain the name."""
     lead = old.lead if old.lead.endswith(new.lead) else old.lead + new.lead
     has_comment = new.rest.strip(" \t\f\n;\\")
     rest = new.rest if has_comment or old.is_definition or new.is_definition else old.rest

@@ -1,6 +1,6 @@
-"""A source as its top-level statements: their text, and what running each one does to names.
+"""The top-level statements of a source: their text, and the names that each one reads and binds.
 
-Nothing is imported or run. `ast` says what a statement is; the text says how it was written.
+Nothing is imported or run.
 """
 
 import ast
@@ -22,9 +22,9 @@ def unix(source: str) -> str:
 
 @lru_cache(maxsize=16)
 def parse(source: str) -> ast.Module:
-    """The syntax tree, which all callers share: do not change it.
+    """The syntax tree. All callers share it, so do not change it.
 
-    Raises SyntaxError, and RecursionError or MemoryError where the source is nested too deeply.
+    Raises SyntaxError, and RecursionError or MemoryError if the source is nested too deeply.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python warns when the program runs
@@ -35,26 +35,27 @@ def parse(source: str) -> ast.Module:
         if codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):  # in another one a comment here may be code
             raise SyntaxError(f"declares the encoding {encoding}; it must be UTF-8", (None, len(lines), None, None))
         tree = ast.parse(source)
-        compile(source, "program", "exec", dont_inherit=True)  # finds more: `return` outside a function
+        compile(source, "program", "exec", dont_inherit=True)  # also finds `return` outside a function
     return tree
 
 
 @dataclass
 class Names:
-    """What running statements does to the names of their scope.
+    """The names that statements read, bind and change in their scope.
 
-    Where Python decides at run time, `reads` holds too much: that costs a superfluous line, too little a NameError.
+    If only running the statements could tell, a name is in `reads`: one too many costs a superfluous line in a program,
+    one too few a NameError.
     """
 
     postponed: bool = False  # annotations are not evaluated: `from __future__ import annotations`
     calling: bool = False  # inside a call
     binds: set[str] = field(default_factory=set)
     reads: set[str] = field(default_factory=set)  # at once
-    runs: set[str] = field(default_factory=set)  # those of `reads` that may be called at once
-    may_bind: set[str] = field(default_factory=set)  # those of `binds` that are bound only on a condition
+    runs: set[str] = field(default_factory=set)  # the part of `reads` that may be called at once
+    may_bind: set[str] = field(default_factory=set)  # the part of `binds` that may stay unbound: `if`, `for`, `try`
     later: set[str] = field(default_factory=set)  # read only when the body of a function runs
     changes: set[str] = field(default_factory=set)  # changed in place: `GPT.forward = f`, `CONFIG.update(…)`
-    globals: set[str] = field(default_factory=set)  # declared so
+    globals: set[str] = field(default_factory=set)  # declared with `global`
     acts: bool = False  # does something besides binding
 
     @property
@@ -166,8 +167,8 @@ _SEMICOLON = re.compile(r"(?:[ \t\f;]|\\\n)*")
 class Piece:
     """One top-level statement as text.
 
-    `lead` are the blank lines and comment lines above the statement, `code` is the statement itself, `rest` is what
-    follows on its last line, with indented comments and a bare string (the docstring of a constant) below.
+    `lead` holds the blank lines and comment lines above it, `code` the statement itself, `rest` the end of its last
+    line and, below that, indented comments and a bare string (the docstring of a constant).
     """
 
     lead: str
@@ -186,12 +187,12 @@ class Piece:
 
     @property
     def docstring(self) -> str | None:
-        """The text of a bare string at the top of the source."""
+        """The text, if the statement is a bare string."""
         value = self.node.value if isinstance(self.node, ast.Expr) else None
         return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
 
     def imports(self) -> dict[str, tuple[str | None, str]]:
-        """Each name that an import statement binds (`a.b` for `import a.b`), and its module and its name there."""
+        """Each name that an import statement binds (`a.b` for `import a.b`) → its module and its name there."""
         if isinstance(self.node, ast.ImportFrom):
             module = "." * self.node.level + (self.node.module or "")
             return {alias.asname or alias.name: (module, alias.name) for alias in self.node.names}
@@ -203,12 +204,12 @@ class Piece:
 def pieces_of(source: str, postponed: bool = False) -> tuple[Piece, ...]:
     """The statements of a source in order. The last piece is the end: no code, and the last comments as its lead.
 
-    Statements that share a line get a line each. `postponed`: annotations are not evaluated. Raises what `parse` does.
+    Statements on one line are separated. `postponed`: annotations are not evaluated. Raises the errors of `parse`.
     """
     source = unix(source)
     tree = parse(source)
     source += "" if source.endswith("\n") or not source else "\n"
-    line_starts = [0, *(match.end() for match in re.finditer("\n", source))]  # ast, too, counts lines by \n alone
+    line_starts = [0, *(match.end() for match in re.finditer("\n", source))]  # as in ast, only \n ends a line
     pieces: list[Piece] = []
     at = 0
     for node in tree.body:

@@ -1,4 +1,4 @@
-"""What a run leaves on disk, written by the referee alone: `program.py`, `log.txt`, the files that it saved."""
+"""The evidence of a run, written only by the referee: `program.py`, `log.txt`, the files that the program saved."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ from pytest_autoresearch.core.files import remove_tree
 from pytest_autoresearch.core.protocol import Saved, SaveQuota
 
 LOG_BYTES = 1 << 20
-"""Of what a candidate prints, so many bytes of the beginning and of the end are kept."""
+"""Bytes that are kept of the beginning, and at least of the end, of a candidate's output."""
 
 
 class RunLog:
-    """`log.txt`: the beginning of what a candidate prints as it comes, and the end once the run is over."""
+    """`log.txt`: the beginning of a candidate's output is written at once, the end when the run is over."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb", buffering=0)
@@ -28,7 +28,7 @@ class RunLog:
             self._tail = self._tail[-LOG_BYTES:]
 
     def last_lines(self, count: int = 5) -> str:
-        """The last lines printed, for a process that ended without a message."""
+        """The last lines of the output, for a process that ended without a message."""
         text = self._tail or Path(self._file.name).read_bytes()[-4096:]
         return "\n".join(text.decode(errors="replace").splitlines()[-count:])
 
@@ -40,14 +40,14 @@ class RunLog:
 
 
 class SavedFiles:
-    """The files that a program hands over: in memory while it runs, in the folder `saved` once it has ended."""
+    """The files that a program saves. They stay in memory until the run has ended; then `write` puts them on disk."""
 
     def __init__(self) -> None:
         self._quota = SaveQuota()
         self._files: dict[str, bytearray] = {}
 
     def add(self, part: Saved) -> None:
-        """Take a part of a file. ValueError where the name, the size or the order of parts is not allowed."""
+        """Add a part of a file. ValueError if the name, the size or the order of parts is not allowed."""
         self._quota.charge(part.name, len(part.data), part.first)
         if part.first:
             self._files[part.name] = bytearray()
@@ -66,7 +66,7 @@ class SavedFiles:
 
 
 def empty_folder(folder: Path, source: str) -> None:
-    """Make a run's folder, empty of what an earlier run left, with its program in it. OSError."""
+    """Make a run's folder, or empty it, and write its program there. OSError."""
     remove_tree(folder)
     folder.mkdir(parents=True)
     (folder / "program.py").write_text(source, encoding="utf-8")

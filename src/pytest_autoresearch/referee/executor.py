@@ -1,4 +1,4 @@
-"""The seam between judging and running: plain values go in, a result comes out, on whatever machine the run is done."""
+"""The seam between judging and running: plain values go in and a result comes out, whichever machine does the run."""
 
 import math
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from pytest_autoresearch.core.track import Track
 class JobSpec:
     """One run to do, in plain values, so that it can travel; each host finds its own data, sandbox and device.
 
-    `source` is trained with `seed` on `track`, on the rows that `data_key` names; the evidence goes into the folder
-    `evidence`, relative to the project. `isolation` is what is wanted: "auto", "bwrap" or "off". `cpu_limit`: CPU
-    seconds that the whole run may use; `first_answer`: seconds that the first answer may take longer than the usual
-    one; None where the baseline does not tell.
+    `source` is trained with `seed` on `track`, on the rows that `data_key` names. The evidence goes into the folder
+    `evidence`, relative to the project. `isolation` is what the user wants: "auto", "bwrap" or "off". Two limits come
+    from the baseline's runs, None if unknown: `cpu_limit`, the CPU seconds of the whole run, and `first_answer`, the
+    seconds by which the first answer may take longer than the median answer.
     """
 
     source: str
@@ -31,7 +31,7 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How a run goes: `stage` is "starting", "training" or "scoring", `done` 0 to 1 of it."""
+    """The state of a run: `stage` is "starting", "training" or "scoring", `done` the share of it, 0 to 1."""
 
     stage: str
     done: float = 0.0
@@ -42,7 +42,7 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a run. `failure` is None when it has a score; `detail` may hold the candidate's traceback."""
+    """The result of a run. `failure` is None if it has a score. `detail` may hold the candidate's traceback."""
 
     seed: int
     val_bpb: float | None
@@ -50,37 +50,37 @@ class RunResult:
     reason: str = ""
     detail: str = ""
     interrupted: bool = False
-    """Whether a signal ended it that may have come from outside: then it is worth another try."""
+    """A signal ended the run and may have come from outside, so the run deserves another try."""
     steps: int = 0
     tokens: int = 0
     flop: int = 0
     spent: float = 0.0
-    """What was charged, in the budget's unit."""
+    """The charge, in the budget's unit."""
     free_seconds: float = 0.0
-    """What import, building and compilation took without being charged."""
+    """Seconds of import, building and compilation that were not charged."""
     first_answer: float = 0.0
-    """Seconds that the first answer took longer than the usual one."""
+    """Seconds by which the first answer took longer than the median answer."""
     training_seconds: float = 0.0
     scoring_seconds: float = 0.0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     memory_gb: float = 0.0
-    """The peak of the candidate, of a GPU's memory where there is one."""
+    """The candidate's peak memory: on the GPU if the track has one, else on the host."""
     referee_memory_gb: float = 0.0
-    """What the referee itself took of the GPU to score it."""
+    """The referee's own peak memory on the GPU while it scored."""
     isolation: str = ""
-    """What was between the program and its score: "sandbox" or "process"."""
+    """What separated the program from its score: "sandbox" or "process"."""
     rng_digest: list[str] = field(default_factory=list)
     """Digests of the random states that training began with."""
     curve: list[float | None] = field(default_factory=list)
     """Mean training loss (nats per token) in each hundredth of the budget."""
     scalars: dict[str, float | None] = field(default_factory=dict)
-    """The last value of each other figure that the program logged; None where that was NaN or infinite."""
+    """The last value of each other figure that the program logged; None if that is NaN or infinite."""
 
 
 @dataclass(frozen=True)
 class Isolation:
-    """What is between a program and its score: `kind` is "sandbox" or "process", `words` say it in the header."""
+    """What separates a program from its score: `kind` is "sandbox" or "process", `words` are for the header."""
 
     kind: str
     words: str
@@ -90,7 +90,7 @@ class Executor(Protocol):
     """Does runs, on this machine or on another."""
 
     def isolation(self, wanted: str, track: Track) -> Isolation:
-        """What runs on a track get where "auto", "bwrap" or "off" is wanted. UsageError where that is not to be had."""
+        """The isolation of runs on a track, if "auto", "bwrap" or "off" is wanted. UsageError if it is unavailable."""
 
     def run(self, spec: JobSpec, on_progress: Callable[[RunProgress], None]) -> RunResult:
-        """Train and score one program with one seed; leaves no process behind. OSError: no evidence can be written."""
+        """Train and score one program with one seed; leaves no process behind. OSError if it cannot write evidence."""

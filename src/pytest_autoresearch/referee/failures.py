@@ -1,4 +1,4 @@
-"""How runs fail: the outcome of what a candidate said before it ended, and the words for it."""
+"""How runs fail: the outcome and the reason, from the candidate's last message."""
 
 import ast
 import re
@@ -36,7 +36,7 @@ def crash(raised: Raised, source: str, memory: float | None) -> Failed:
 
 
 def oom_hint(source: str) -> str:
-    """What to lower where memory has run out: names the constant that the program gives to `run.batches`."""
+    """Advice for a program that ran out of memory. Names the constant that it passes to `run.batches`."""
     tree = ast.parse(source)
     passed, named = [], []
     for node in ast.walk(tree):
@@ -50,11 +50,11 @@ def oom_hint(source: str) -> str:
 
 
 def unexpected(message: Message) -> Failed:
-    """The outcome of a message that is well-formed and out of place."""
+    """The outcome of a well-formed message at the wrong time."""
     return Failed(Outcome.DISQUALIFIED, f"sent an unexpected message: {printable(str(message), 80)}")
 
 
 def printable(text: str, length: int) -> str:
-    """A candidate's text, cut to `length` characters, without those that a file or a terminal cannot take."""
+    """A candidate's text, cut to `length` characters, with U+FFFD for characters that do not print."""
     words = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text[: length + 1])
     return words if len(words) <= length else f"{words[:length]} …"

@@ -1,15 +1,12 @@
-"""A job with all that it needs on this machine."""
+"""A job with everything that it needs on this machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pytest_autoresearch.core.track import Track
+from pytest_autoresearch.data.prepared import Prepared
 from pytest_autoresearch.referee.executor import JobSpec
 from pytest_autoresearch.referee.sandbox import Sandbox
-
-if TYPE_CHECKING:
-    from pytest_autoresearch.data.prepared import Prepared
 
 
 @dataclass(frozen=True)
@@ -17,7 +14,7 @@ class LocalJob:
     """A run to do here; its evidence goes into `folder`. With `shares_device` logits come through the GPU's memory."""
 
     spec: JobSpec
-    data: "Prepared"
+    data: Prepared
     folder: Path
     sandbox: Sandbox | None = None
     shares_device: bool = False
@@ -28,10 +25,10 @@ class LocalJob:
 
     @property
     def isolation(self) -> str:
-        """What is between the program and its score: "sandbox" or "process"."""
+        """What separates the program from its score: "sandbox" or "process"."""
         return isolation_kind(self.sandbox)
 
 
 def isolation_kind(sandbox: Sandbox | None) -> str:
-    """The word for it in the evidence and the ledger."""
+    """The word for the isolation in the evidence and the ledger."""
     return "sandbox" if sandbox else "process"

@@ -1,27 +1,27 @@
-"""The executor that does its runs on this machine, with the data, the sandbox and the device that it finds here."""
+"""The executor that does runs on this machine, with the data, sandbox and device of this machine."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from pytest_autoresearch.core.device_memory import check_sharing
 from pytest_autoresearch.core.track import Track
+from pytest_autoresearch.data.cache import cache_folder
+from pytest_autoresearch.data.prepared import Prepared
+from pytest_autoresearch.data.sources import private_folders
 from pytest_autoresearch.referee.executor import Isolation, JobSpec, RunProgress, RunResult
 from pytest_autoresearch.referee.job import LocalJob, isolation_kind
 from pytest_autoresearch.referee.run import Referee
 from pytest_autoresearch.referee.sandbox import Sandbox, find_sandbox
 
-if TYPE_CHECKING:
-    from pytest_autoresearch.data.prepared import Prepared
-
 
 @dataclass(frozen=True)
 class _Surroundings:
-    """What runs find here: a sandbox or none, whether logits come through the GPU's memory, and the words for it."""
+    """What runs find here. `shares_device`: logits come through the GPU's memory. `words` are for the header."""
 
     sandbox: Sandbox | None
     shares_device: bool
@@ -29,66 +29,48 @@ class _Surroundings:
 
 
 class LocalExecutor:
-    """Does runs on this machine. In a sandbox they see neither the project in `root` nor any held-out text."""
+    """Does runs on this machine. In a sandbox, programs see neither the project in `root` nor held-out text."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._surroundings: dict[tuple[str, str, str], _Surroundings] = {}
-        self._prepared: dict[str, Prepared] = {}
+        self._surroundings = cache(self._look_around)
+        self._prepared = cache(Prepared.of)  # it holds sealed copies of the rows, so each key has one object
 
     def isolation(self, wanted: str, track: Track) -> Isolation:
-        """What runs on a track get where "auto", "bwrap" or "off" is wanted. UsageError where that is not available.
+        """The isolation of runs on a track, if "auto", "bwrap" or "off" is wanted. UsageError if it is unavailable.
 
-        Tries it out in the first call for such a track. The words for "cuda" also say why logits must be copied through
-        the host, if they must.
+        The first call for a device and a corpus tries it out. On "cuda", the words also say why logits must be copied
+        through the host, if they must.
         """
-        found = self._look_around(wanted, track)
+        found = self._surroundings(wanted, track.device, track.corpus)
         return Isolation(isolation_kind(found.sandbox), found.words)
 
     def run(self, spec: JobSpec, on_progress: Callable[[RunProgress], None]) -> RunResult:
         """Train and score one program with one seed; leaves no process behind.
 
-        Under a budget in seconds the run waits for its turn on the device: `on_progress` is first called when it has
-        it. Past the track's limit, or when a TimeoutError is raised in here, the run is timed out. OSError where no
-        evidence can be written.
+        Under a budget in seconds the run first waits for its turn on the device; the first call of `on_progress` says
+        that the wait is over. A run past the track's limit is timed out; so is one in which pytest-timeout raises
+        TimeoutError. OSError if the evidence cannot be written.
         """
-        found = self._look_around(spec.isolation, spec.track)
-        folder = self._root / spec.evidence
-        job = LocalJob(spec, self._data(spec), folder, found.sandbox, found.shares_device)
-        with self._turn(spec.track):
+        track, folder = spec.track, self._root / spec.evidence
+        found = self._surroundings(spec.isolation, track.device, track.corpus)
+        data = self._prepared(spec.data_key, track.vocab_size, track.sequence_length)
+        job = LocalJob(spec, data, folder, found.sandbox, found.shares_device)
+        with self._turn(track):
             on_progress(RunProgress("starting"))
             return Referee(job, on_progress).run()
 
-    def _look_around(self, wanted: str, track: Track) -> _Surroundings:
-        """What runs on a track find on this machine; looked up once."""
-        key = wanted, track.device, track.corpus
-        if key not in self._surroundings:
-            self._surroundings[key] = self._try_out(*key)
-        return self._surroundings[key]
-
-    def _try_out(self, wanted: str, device: str, corpus: str) -> _Surroundings:
-        from pytest_autoresearch.data.sources import private_folders
-
+    def _look_around(self, wanted: str, device: str, corpus: str) -> _Surroundings:
+        """Try out the sandbox, and whether logits can come through the GPU's memory. UsageError."""
         sandbox, words = find_sandbox(wanted, [self._root, *private_folders(corpus, self._root)])
         if device != "cuda":
             return _Surroundings(sandbox, False, words)
         why = check_sharing(sandbox.wrap if sandbox else list)
         return _Surroundings(sandbox, not why, f"{words}, logits copied through the host: {why}" if why else words)
 
-    def _data(self, spec: JobSpec) -> "Prepared":
-        """The rows that the spec names; one object for each key, for it holds sealed copies of them."""
-        from pytest_autoresearch.data.prepared import Prepared
-
-        if spec.data_key not in self._prepared:
-            track = spec.track
-            self._prepared[spec.data_key] = Prepared.of(spec.data_key, track.vocab_size, track.sequence_length)
-        return self._prepared[spec.data_key]
-
     @staticmethod
     def _turn(track: Track) -> AbstractContextManager[object]:
-        """Under a wall-clock budget runs take turns on the device: two at once would slow each other down."""
+        """A lock on the device under a budget in seconds: two runs at once would slow each other down."""
         if track.budget.unit != "s":
             return nullcontext()
-        from pytest_autoresearch.data.cache import cache_folder
-
         return FileLock(cache_folder() / f"{track.device}.lock")

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LOSS_ELEMENTS = 2**27
-"""The loss is computed of at most so many logits at once."""
+"""The most logits whose loss is computed at once."""
 
 
 class NotFinite(Exception):
@@ -13,9 +13,10 @@ class NotFinite(Exception):
 
 
 def nats(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
-    """Loss (B, T) float64 of logits (B, T, vocab) at targets (B, T); 0 where `counts` (B, T) is false. NotFinite.
+    """Loss (B, T) float64 of logits (B, T, vocab) at targets (B, T); 0 where `counts` (B, T) is false.
 
-    The logits may be on a device: then no second tensor of their size is made there. Targets and loss are on the host.
+    Raises NotFinite. The logits may be on a GPU, where no second tensor of their size is made. Targets and loss are on
+    the host.
     """
     rows = max(1, LOSS_ELEMENTS // logits[0].numel())
     found = []
@@ -28,7 +29,7 @@ def nats(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
         raise NotFinite("logits hold NaN, or +inf")
     loss = torch.where(counts, loss, 0.0)
     if not loss.isfinite().all():
-        raise NotFinite("logits are infinite where it matters")
+        raise NotFinite("logits are infinite at a target")
     return loss
 
 

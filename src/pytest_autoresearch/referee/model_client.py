@@ -1,4 +1,4 @@
-"""The trained model as its candidate serves it: requests, logits, and what each answer took."""
+"""The trained model that a candidate serves: requests, logits, and the time of each answer."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,21 +21,21 @@ from pytest_autoresearch.referee.process import Candidate
 from pytest_autoresearch.referee.scoring import score
 
 ANSWER_SECONDS = 1.0
-"""One answer may take 4 times the usual seconds and so many more: what takes longer is training. The seconds are of CPU
-time, or on a GPU, which nobody else uses meanwhile, of wall clock."""
+"""One answer may take 4 times the median and so many seconds more; a longer one may hide training. Seconds are of CPU
+time, or of wall time on a GPU, because no other run uses the GPU meanwhile."""
 
 
 class Served:
     """The model of a candidate that has trained."""
 
     def __init__(self, job: LocalJob, candidate: Candidate, flop: int, free_seconds: float) -> None:
-        """`flop`: the total counted so far; `free_seconds`: how much longer the first answer may take, to compile."""
+        """`flop`: the total so far. `free_seconds`: how much longer the first answer may take, because it compiles."""
         self._job, self._candidate, self._free_seconds = job, candidate, free_seconds
         self._on_device = job.track.device != "cpu"
         self._cpu, self._flop = candidate.look().cpu, flop  # so far
         self._seconds: list[float] = []  # of each answer
         self._flops: list[int] = []
-        self.memory = 0  # the candidate's peak bytes on the device, as it says
+        self.memory = 0  # the candidate's peak bytes on the device, by its own account
         self.own_memory = 0  # this process's peak bytes on the device
 
     def score(self, on_batch: Callable[[float], None]) -> float:
@@ -60,9 +60,10 @@ class Served:
 
     @contextmanager
     def _exchange(self) -> Iterator[Callable[[Tensor], Tensor]]:
-        """Yields what asks for the logits of a batch. On a GPU they are scored there, and memory is allocated only now.
+        """Yield a function from tokens (B, T) to their logits. Memory for them on a GPU is allocated only now.
 
-        UsageError where the device's memory cannot be shared although a first check said so: no program is to blame.
+        UsageError if the device's memory cannot be shared although `check_sharing` succeeded: the program is not to
+        blame.
         """
         track, shared = self._job.track, None
         shape = track.batch_size, track.sequence_length, track.vocab_size
@@ -98,7 +99,7 @@ class Served:
         self._flops.append(self._flop - flop)
         if self._on_device:
             self._seconds.append(time.monotonic() - asked)
-        else:  # other processes may use the cores, too; what was computed since the last answer belongs to this one
+        else:  # CPU time, because other processes may use the cores, too; all since the last answer counts
             cpu, self._cpu = self._cpu, self._candidate.look().cpu
             self._seconds.append(self._cpu - cpu)
         self.memory = max(self.memory, message.memory)
@@ -108,7 +109,7 @@ class Served:
         return logits
 
     def _check_answers(self) -> None:
-        """Failed where one answer took many more seconds, or flop, than the others: all requests are alike."""
+        """Failed if one answer took many more seconds or flop than the others: all requests have the same size."""
         usual, usual_flop = median(self._seconds), median(self._flops)
         for number, (seconds, flop) in enumerate(zip(self._seconds, self._flops, strict=True)):
             if seconds > ANSWER_SECONDS + 4 * usual + self._free_seconds * (number == 0):
@@ -119,12 +120,12 @@ class Served:
 
     @property
     def first_answer(self) -> float:
-        """Seconds that the first answer took longer than the usual one."""
+        """Seconds by which the first answer took longer than the median answer."""
         return max(0.0, self._seconds[0] - median(self._seconds)) if self._seconds else 0.0
 
 
 def _scoring_device(kind: str) -> torch.device:
-    """Where the referee computes the loss: on the track's GPU, even if the logits have come through the host."""
+    """The device on which the referee computes the loss: the track's GPU, even if logits come through the host."""
     if kind == "cuda":
         try:
             torch.zeros(1, device="cuda")

@@ -1,6 +1,6 @@
-"""Probes: requests that show whether logits depend on later tokens, on other rows, or on what was asked before.
+"""Probes: requests that show whether logits depend on later tokens, on other rows or on earlier requests.
 
-They are mixed in with the scoring at places that a secret draw chooses.
+They come between the requests of the scoring, at secret random places.
 """
 
 import math
@@ -14,30 +14,30 @@ from pytest_autoresearch.core.statistics import student_t_cdf
 from pytest_autoresearch.referee.losses import log_probabilities, nats
 
 PROBE_TOLERANCE = 1e-4
-"""How far a log-probability may move, relative to max(1, its size), where nothing that it may depend on has changed."""
+"""How far a log-probability may move, relative to max(1, its size), if nothing has changed that it may depend on."""
 PAIRS = 64
-"""The memorization probe has at least so many pairs of rows, where the held-out text has so many rows."""
+"""The memorization probe has at least so many pairs of rows, if there are so many held-out rows."""
 CHANCE = 1e-7
-"""How likely an honest model may be to be taken for one that looks ahead, or that learns while it is scored."""
+"""The highest chance that an honest model is taken for one that looks ahead, or that learns while it is scored."""
 UNLIKELY = math.sqrt(-2 * math.log(CHANCE))
-"""Take a sum of differences whose signs are random. That it exceeds so many times the root of the sum of their squares
-has at most that chance (Hoeffding 1963, "Probability inequalities for sums of bounded random variables"). For the
-decoys of one row this holds approximately, because a later difference depends on an earlier draw."""
+"""A sum of differences with random signs exceeds UNLIKELY times the root of the sum of their squares with a probability
+of at most CHANCE (Hoeffding 1963, "Probability inequalities for sums of bounded random variables"). For the decoys of
+one row this holds approximately, because a later difference depends on an earlier draw."""
 
 Predict = Callable[[Tensor], Tensor]
 """Tokens (B, T) int64 → logits (B, T, vocab) float32."""
 
 
 class RuleBroken(Exception):
-    """A probe shows that the logits depend on what they must not depend on."""
+    """A probe shows that logits depend on something that they must not depend on."""
 
 
 class Probe:
-    """One batch of rows that have been asked for before, now beside other rows and with the futures of other rows.
+    """Asks again for a batch of rows: beside other rows, and in each row with other tokens after a cut.
 
-    The log-probabilities up to a cut must not move. Futures are real text, so that a model cannot tell a probe from
-    text. Log-probabilities are compared, because logits may differ by a constant. For each row those at a few positions
-    before its cut are kept from the first look.
+    The log-probabilities up to the cut must not move. The tokens after it are those of another row, so that a model
+    cannot tell a probe from text. The probe compares log-probabilities, because logits may differ by a constant, at a
+    few positions of each row that it kept from the first look.
     """
 
     def __init__(self, tokens: Tensor, batch_size: int, draw: np.random.Generator) -> None:
@@ -54,7 +54,7 @@ class Probe:
         self._first = torch.empty(0)
 
     def note(self, start: int, logits: Tensor) -> None:
-        """Keep what will be compared of the first look at the rows from `start` on."""
+        """Keep the log-probabilities to compare from the first look at the rows from `start` on."""
         here = (self._rows >= start) & (self._rows < start + len(logits))
         if not here.any():
             return
@@ -63,7 +63,7 @@ class Probe:
         self._first[here] = log_probabilities(logits, self._rows[here] - start, self._positions[here])
 
     def look_again(self, predict: Predict) -> None:
-        """RuleBroken where the second look differs; two more looks find out why."""
+        """RuleBroken if the second look differs; two more requests find out why."""
         rows = self._tokens[self._rows]
         altered = torch.where(torch.arange(rows.shape[1]) <= self._cut, rows, self._futures)
         places = torch.arange(len(rows))
@@ -85,14 +85,14 @@ class Probe:
 
 
 class MemorizationProbe:
-    """Pairs of rows that differ in one early token: one of each pair is asked for early, the other one late.
+    """Asks for pairs of rows that differ in one early token: for one row of each pair early, for the other one late.
 
-    A random draw decides which one comes first, so the late ones are no easier than the early ones, unless the model
+    A random draw decides which row comes first. So the late rows are no easier than the early ones, unless the model
     has learned from the held-out text in between. Neither row was asked for before, so remembered answers do not help.
 
-    Both rows of a pair have the same decoys in their second half: positions where a random draw puts in either the
-    row's own token or that of another row. A model that does not look ahead finds the token that was put in no likelier
-    than the other one.
+    Both rows of a pair have the same decoys in their second half: positions that hold either the row's own token or the
+    token of another row, by a random draw. To a model that does not look ahead, the token in the row is on average no
+    more likely than the other one.
     """
 
     def __init__(self, tokens: Tensor, token_bytes: Tensor, batch_size: int, draw: np.random.Generator) -> None:
@@ -118,7 +118,7 @@ class MemorizationProbe:
         self._decoy_gain = torch.zeros(self._decoys.shape)
 
     def look(self, predict: Predict) -> None:
-        """Ask for one row of each pair: in the first call for the early ones, in the second for the late ones."""
+        """Ask for one row of each pair: the early rows in the first call, the late rows in the second."""
         found = []
         for start in range(0, len(self._targets), self._batch_size):
             part = slice(start, start + self._batch_size)
@@ -131,7 +131,7 @@ class MemorizationProbe:
         self._nats.append(torch.cat(found))
 
     def compare(self) -> None:
-        """RuleBroken where the decoys put in, or the late rows, are predicted better than chance explains."""
+        """RuleBroken if the decoys, or the late rows, are predicted better than chance explains."""
         if float(self._decoy_gain.sum()) > UNLIKELY * float(self._decoy_gain.square().sum().sqrt()):
             raise RuleBroken("logits depend on tokens that come later")
         early, late = self._nats

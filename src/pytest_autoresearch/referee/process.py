@@ -1,4 +1,4 @@
-"""The candidate's process as the referee holds it: its socket, its output, its shared memory, and its end."""
+"""The candidate's process on the referee's side: its socket, its output, its shared memory and its end."""
 
 import ctypes
 import mmap
@@ -30,15 +30,15 @@ PR_SET_PDEATHSIG = 1
 TICK = 0.1  # seconds between two looks at a silent candidate
 MEMORY_TICK = 0.5  # seconds between two looks at a candidate's memory
 ENVIRONMENT = {"GOMP_SPINCOUNT": "2000", "PYTORCH_ALLOC_CONF": "expandable_segments:True"}
-"""Defaults that a user's own settings override. Threads that spin for long while they wait for each other slow a run
-down many times over where another process needs a core; threads that never spin wake too slowly for a small model.
-Segments of GPU memory that can grow leave fewer gaps where little is left."""
+"""Defaults that the user's own variables override. GOMP_SPINCOUNT: threads that spin long while they wait slow a run
+down many times over if another process needs a core; threads that never spin wake too slowly for a small model.
+PYTORCH_ALLOC_CONF: segments of GPU memory that can grow leave fewer gaps."""
 FAULTS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
-"""Signals that a program earns by its own fault; any other may have come from outside."""
+"""Signals that a program causes by its own fault. Any other signal may have come from outside."""
 
 
 class ProcessExited(Exception):
-    """The process ended without a message. `interrupted`: by a signal that may have come from outside."""
+    """The process ended without a message. `interrupted`: a signal ended it that may have come from outside."""
 
     def __init__(self, how: str, last_lines: str, interrupted: bool) -> None:
         super().__init__(how)
@@ -46,7 +46,7 @@ class ProcessExited(Exception):
 
 
 class MemoryExceeded(Exception):
-    """The process was stopped because it used too much memory; `last_lines` of its output."""
+    """The process was stopped because it used too much memory. `last_lines`: the end of its output."""
 
     def __init__(self, why: str, last_lines: str = "") -> None:
         super().__init__(why)
@@ -54,11 +54,11 @@ class MemoryExceeded(Exception):
 
 
 class Forged(Exception):
-    """The candidate sent what the harness in its process would not have sent."""
+    """The candidate sent something that our own code in its process would not send."""
 
 
 class Candidate:
-    """The untrusted process. As a context manager: at its end everything that the run started has been killed."""
+    """The untrusted process. Use it as a context manager: at the end, all processes of the run are killed."""
 
     def __init__(
         self,
@@ -70,8 +70,8 @@ class Candidate:
         deadline: float,
         tick: Callable[[], None],
     ) -> None:
-        """Start it. `buffer_size`: bytes of shared memory; `memory_limit`: bytes, None for no limit; `deadline`: when
-        `receive` gives up (monotonic seconds); `tick` is called some times a second while it waits."""
+        """Start the process. `buffer_size`: bytes of shared memory; `memory_limit`: bytes, None for no limit;
+        `deadline`: when `receive` gives up (monotonic seconds). While it waits, it calls `tick` each TICK seconds."""
         self._log, self._memory_limit, self._deadline, self._tick = log, memory_limit, deadline, tick
         self._looked = 0.0
         self._sandboxed = sandbox is not None
@@ -89,7 +89,7 @@ class Candidate:
             command += [str(theirs.fileno()), str(file.fileno()), str(program)]
             self._process = subprocess.Popen(
                 sandbox.wrap(command, program) if sandbox else command,
-                cwd=self._scratch.name if self._scratch else None,  # a sandbox sees to it itself
+                cwd=self._scratch.name if self._scratch else None,  # a sandbox changes the folder itself
                 env=self._environment(sandbox),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -109,7 +109,7 @@ class Candidate:
         return self
 
     def _environment(self, sandbox: Sandbox | None) -> dict[str, str]:
-        """The candidate's variables. Temporary files and compiled code go where they end with the run."""
+        """The candidate's variables. Temporary files and compiled code go into a folder that ends with the run."""
         folder = Path(self._scratch.name) if self._scratch else WORKING_FOLDER
         compiled = folder / ".compiled"
         return {
@@ -124,7 +124,7 @@ class Candidate:
         }
 
     def send(self, message: protocol.Message) -> None:
-        with suppress(OSError):  # it has ended: the next `receive` says how
+        with suppress(OSError):  # the process has ended: the next `receive` says how
             self._channel.sendall(protocol.encode(message))
 
     def send_file(self, file: int) -> None:
@@ -135,7 +135,7 @@ class Candidate:
     def receive(self) -> protocol.Message:
         """The next message. TimeoutError after the deadline; ProcessExited, MemoryExceeded, Forged."""
         while not self._lines:
-            gone = self._process.poll() is not None  # asked before reading, so that its last messages are read
+            gone = self._process.poll() is not None  # before reading, so that the last messages are read, too
             for key, _ in self._selector.select(0 if gone else TICK):
                 key.data()
             if gone and not self._lines:
@@ -150,7 +150,7 @@ class Candidate:
             raise Forged(f"sent an unreadable message: {printable(line[:80].decode(errors='replace'), 80)}") from None
 
     def _check_limits(self) -> None:
-        """Look at the clock, and now and then at the memory. TimeoutError, MemoryExceeded."""
+        """Check the deadline, and now and then the memory. TimeoutError, MemoryExceeded."""
         now = time.monotonic()
         if now > self._deadline:
             raise TimeoutError
@@ -184,7 +184,7 @@ class Candidate:
         return self._tree.look()
 
     def _raise_how_it_ended(self) -> None:
-        """ProcessExited or MemoryExceeded, with the words for it."""
+        """Raise ProcessExited or MemoryExceeded, with the reason."""
         code, last_lines = self._process.returncode, self._log.last_lines()
         if self._sandboxed and code - 128 in set(signal.Signals):  # bubblewrap reports a signal as a shell does
             code = 128 - code
@@ -197,7 +197,7 @@ class Candidate:
         raise ProcessExited(f"killed by {name}", last_lines, interrupted=-code not in FAULTS)
 
     def __exit__(self, *exception: object) -> None:
-        """Hang up, so that the watcher ends whatever the run has started; kill what is left, and close the log."""
+        """Hang up, so that the watcher ends all processes of the run. Kill those that are left, and close the log."""
         self.look()
         self._selector.close()
         self._channel.close()
@@ -206,19 +206,19 @@ class Candidate:
         with suppress(OSError):  # the watcher itself may have been killed
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        while data := self._output.read(1 << 16):  # the rest of its output; None where another process has the pipe
+        while data := self._output.read(1 << 16):  # the rest of the output; None if another process holds the pipe
             self._log.write(data)
         self._output.close()
         self._log.close()
         if self._scratch:
-            remove_tree(Path(self._scratch.name))  # which gets further than `cleanup`: it may be deep, or locked
+            remove_tree(Path(self._scratch.name))  # also removes deep and locked folders, unlike `cleanup`
             self._scratch.cleanup()
 
 
 def _shared_file(size: int) -> IO[bytes]:
-    """An unnamed file of `size` bytes whose size cannot change, in memory where there is room for it.
+    """An unnamed file of `size` bytes, in memory if there is room for it.
 
-    On Linux it is sealed: if a candidate could cut it short, the referee would be killed on reading past its end.
+    On Linux its size is sealed: if a candidate could shorten it, reading past its end would kill the referee.
     """
     if sys.platform == "linux":
         with suppress(OSError):  # without enough memory a later write would kill the writer
@@ -232,6 +232,6 @@ def _shared_file(size: int) -> IO[bytes]:
 
 
 def die_with_parent() -> None:
-    """Have this process killed when its parent ends (Linux): a worker of xdist would go on, and its run with it."""
+    """Have the kernel kill this process when its parent ends (Linux). Otherwise a worker of xdist would go on."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

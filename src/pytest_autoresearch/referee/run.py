@@ -1,4 +1,4 @@
-"""One run as its referee sees it: follows the candidate through training, then scores the model that it serves."""
+"""The referee of one run: follows the candidate through training, then scores the model that it serves."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from pytest_autoresearch.referee.process import Candidate, Forged, MemoryExceede
 
 CURVE_POINTS = 100
 OTHERS_CPU = 1.0
-"""Under a budget in flop, processes that a program starts may use so many CPU seconds: nobody counts their flop."""
+"""CPU seconds that the processes started by a program may use under a budget in flop: their flop are not counted."""
 COMPILES_NOTHING = b"[torch.compile does nothing here: the budget is in flop, and compiled code cannot be counted]\n"
 
 
@@ -38,7 +38,7 @@ class Referee:
         self._scalars: dict[str, float | None] = {}
         self._rng_digest: list[str] = []
         self._saved = SavedFiles()
-        self._device_memory = 0  # the candidate's peak bytes, as it says
+        self._device_memory = 0  # the candidate's peak bytes, by its own account
         self._own_device_memory = 0
         self._first_answer = 0.0
         self._scored = 0.0  # the share of the held-out text
@@ -59,7 +59,7 @@ class Referee:
         if self.job.track.device == "cuda":
             import torch
 
-            torch.cuda.empty_cache()  # the next run gets all of the device
+            torch.cuda.empty_cache()  # leave all of the device to the next run
         self._saved.write(self.job.folder / "saved")
         (self.job.folder / "result.json").write_text(json.dumps(asdict(result)) + "\n", encoding="utf-8")
         return result
@@ -78,7 +78,7 @@ class Referee:
             log,
             buffer_size=tokens + logits * (not self.job.shares_device),
             sandbox=self.job.sandbox,
-            memory_limit=track.memory if track.device == "cpu" else None,  # elsewhere it is a limit on the device's
+            memory_limit=track.memory if track.device == "cpu" else None,  # on a GPU it limits the GPU's memory
             deadline=self._began + track.budget.limit,
             tick=self._show,
         )
@@ -86,7 +86,7 @@ class Referee:
     # -- training --
 
     def _train(self, candidate: Candidate) -> None:
-        """Follow the candidate until it has trained. Failed where it breaks a rule, or an exception ends it."""
+        """Follow the candidate until it has trained. Failed if it breaks a rule, or an exception ends it."""
         rows = self.job.data.open_train_rows()  # before the candidate's clock starts
         try:
             candidate.send(self._first_message())
@@ -116,7 +116,7 @@ class Referee:
         )
 
     def _handle_message(self, message: Message, now: float) -> None:
-        """Take note of one message of training, received at `now` (monotonic seconds). Failed."""
+        """Handle one message of training that arrived at `now` (monotonic seconds). Failed."""
         meter = self._meter
         match message:
             case Started() if self._stage == "starting":
@@ -131,7 +131,7 @@ class Referee:
                 try:
                     self._saved.add(message)
                 except ValueError as error:  # the candidate's own side checks, too
-                    raise Failed(Outcome.DISQUALIFIED, f"sent what `run.save` does not send: {error}") from None
+                    raise Failed(Outcome.DISQUALIFIED, f"sent a file that `run.save` would not send: {error}") from None
             case Trained() if message.flop >= meter.flop:
                 self._device_memory = message.memory
                 meter.finish(message.flop, now)
@@ -151,15 +151,15 @@ class Referee:
         self._scalars = {name: _finite(value) for name, value in message.scalars.items()}
 
     def _check_cpu(self, candidate: Candidate) -> None:
-        """Failed where too much CPU time was used under a budget in flop.
+        """Failed if too much CPU time was used under a budget in flop.
 
-        Flop are counted in the program's own process and by torch; CPU time shows what else was at work.
+        Only torch's flop in the program's own process are counted. CPU time shows all other work.
         """
         if self.job.track.budget.unit != "flop":
             return
         usage, limit = candidate.look(), self.job.spec.cpu_limit
         if usage.cpu_of_others > OTHERS_CPU:
-            reason = f"{usage.cpu_of_others:.1f} CPU seconds in processes that it started, whose flop nobody counts"
+            reason = f"{usage.cpu_of_others:.1f} CPU seconds in processes that it started, whose flop are not counted"
             raise Failed(Outcome.DISQUALIFIED, reason)
         if limit and usage.cpu > limit:
             reason = f"{usage.cpu:.0f} CPU seconds; {limit:.0f} are allowed, from what the baseline takes"
@@ -176,7 +176,7 @@ class Referee:
         free, track = self.job.spec.first_answer, self.job.track
         if free is None:
             compiles = track.device != "cpu" or track.budget.unit in ("steps", "tokens")
-            free = self._meter.free_seconds_left if compiles else 0.0
+            free = track.budget.startup - self._meter.free_seconds if compiles else 0.0
         served = Served(self.job, candidate, self._meter.flop, free)
         try:
             return served.score(self._show_scoring)
@@ -185,10 +185,10 @@ class Referee:
             self._own_device_memory = served.own_memory
             self._first_answer = served.first_answer
 
-    # -- what is said of it --
+    # -- reporting --
 
     def _show(self) -> None:
-        """Report how the run goes."""
+        """Report the progress of the run."""
         if self._stage != "training":
             self._on_progress(RunProgress(self._stage, self._scored, self._loss))
             return
@@ -202,7 +202,7 @@ class Referee:
         self._show()
 
     def _failure(self, error: Exception) -> Failed:
-        """The outcome of what has ended the run, and the words for it."""
+        """The outcome and the reason of an error that has ended the run."""
         match error:
             case Failed():
                 return error

@@ -1,8 +1,8 @@
-"""The sandbox of a candidate: bubblewrap, which gives it its own file systems, processes and network.
+"""The sandbox of a candidate: bubblewrap, with its own file systems, processes and network.
 
-A candidate sees the system, Python, the packages and its own program, all read-only. It sees no project, no cache and
-so no held-out text, no home, no network and no other process. It can write to /tmp, which is in memory and ends with
-the run.
+A candidate sees the system, Python, the packages and its own program, all read-only. It does not see the project, the
+cache with the held-out text, the user's home, the network or other processes. It can write only to /tmp, which is in
+memory and ends with the run.
 """
 
 import os
@@ -25,21 +25,21 @@ DEVICES = ("/dev/nvidia*", "/dev/dri", "/dev/kfd", "/dev/dxg")
 WORKING_FOLDER = Path("/tmp/run")
 HOME = "/tmp/home"
 OWN_FOLDERS = {"HOME": HOME, "TMPDIR": "/tmp", "XDG_CACHE_HOME": f"{HOME}/.cache"}
-"""In place of the user's, which a candidate does not see."""
+"""Environment variables that replace the user's."""
 SECRET = re.compile("TOKEN|SECRET|PASS|CREDENTIAL|KEY|SOCK|COOKIE|AUTH", re.IGNORECASE)
-"""Environment variables that a candidate does not get, by a part of their name."""
+"""Part of the name of environment variables that a candidate does not get."""
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """The paths that a candidate sees and those that are hidden. Of two nested paths the inner one decides."""
+    """The paths that a candidate sees, and the hidden ones. For nested paths, the inner one decides."""
 
     bwrap: str
     shown: tuple[Path, ...]
     hidden: tuple[Path, ...]
 
     def wrap(self, command: list[str], *readable: Path) -> list[str]:
-        """The command line that runs `command` in the sandbox, where it can also read the `readable` paths."""
+        """The command line that runs `command` in the sandbox. There it can also read the `readable` paths."""
         mounts: list[tuple[int, list[str]]] = []
         folders = [path for path in self.hidden if not path.is_file()]
         for path in self.hidden:
@@ -64,7 +64,7 @@ class Sandbox:
         return {name: value for name, value in variables.items() if not SECRET.search(name)} | OWN_FOLDERS
 
     def check(self) -> str:
-        """Why no candidate can start in this sandbox; "" if one can, for one has tried."""
+        """Try to start a candidate in the sandbox. Returns why that failed, or ""."""
         command = [sys.executable, "-P", "-c", "import pytest_autoresearch.candidate.__main__"]
         try:
             tried = subprocess.run(
@@ -77,9 +77,9 @@ class Sandbox:
 
 
 def find_sandbox(mode: str, hidden: Iterable[Path]) -> tuple[Sandbox | None, str]:
-    """The sandbox for `--ar-sandbox auto|bwrap|off`, None for none, and the words for it.
+    """The sandbox for `--ar-sandbox auto|bwrap|off`, or None, and the words for it.
 
-    UsageError where "bwrap" is asked for and does not work. A hidden path must exist: what is created later is visible.
+    UsageError if "bwrap" is asked for and does not work. Only paths that exist already are hidden.
     """
     if mode == "off":
         return None, "no sandbox (--ar-sandbox off)"
@@ -98,7 +98,7 @@ def find_sandbox(mode: str, hidden: Iterable[Path]) -> tuple[Sandbox | None, str
 
 
 def shown(hidden: Iterable[Path]) -> list[Path]:
-    """The system, and the folders where Python finds modules, except those of the project: a program imports none."""
+    """The system and the folders of Python's modules, except the project's: programs do not import those."""
     python = [Path(path) for path in (*SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix)]
     for name in ("torch", "numpy"):
         spec = find_spec(name)
@@ -110,5 +110,5 @@ def shown(hidden: Iterable[Path]) -> list[Path]:
 
 
 def _both_names(paths: Iterable[Path]) -> list[Path]:
-    """Each path by its own name and, if a symbolic link leads to it, by its real one."""
+    """Each path, and its real path if a symbolic link leads there."""
     return list(dict.fromkeys(name for path in paths for name in (Path(os.path.abspath(path)), path.resolve())))

@@ -1,4 +1,4 @@
-"""Bits per byte of a served model on held-out text. Only the referee computes it."""
+"""Bits per byte of a served model on held-out text. Only the referee computes this score."""
 
 import math
 import secrets
@@ -13,7 +13,7 @@ from pytest_autoresearch.referee.losses import nats
 from pytest_autoresearch.referee.probes import MemorizationProbe, Predict, Probe
 
 PROBED_ROWS = 512
-"""Probes look again at a quarter of the held-out batches, and at no more than about so many rows."""
+"""The most held-out rows that probes ask for again; if there are few rows, it is a quarter of the batches."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class BitsPerByte:
     bytes: int = 0
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
-        """Add logits (B, T, vocab) float32 and targets (B, T) int64. NotFinite if they cannot be scored."""
+        """Add logits (B, T, vocab) float32 at targets (B, T) int64. NotFinite if they cannot be scored."""
         lengths = self.token_bytes[targets]
         self.nats += float(nats(logits, targets, lengths > 0).sum())
         self.bytes += int(lengths.sum())
@@ -47,8 +47,8 @@ def score(
 ) -> float:
     """val_bpb of `predict`, tokens (B, T) int64 → logits (B, T, vocab) float32, on held-out rows (N, T + 1).
 
-    Probes come between the batches, at places that a secret draw chooses. RuleBroken says what a probe found, NotFinite
-    what cannot be scored. `on_batch` is called with the share that is done, 0 to 1.
+    Probes come between the batches, at secret random places. RuleBroken says which rule a probe found broken; NotFinite
+    says why logits cannot be scored. `on_batch` is called with the share that is done, 0 to 1.
     """
     total = BitsPerByte(torch.from_numpy(token_bytes.astype(np.int64)))
     draw = np.random.default_rng(secrets.randbits(128))
@@ -63,7 +63,7 @@ def score(
 
     wanted = min(len(starts) // 4, PROBED_ROWS // batch_size)
     probes = [Probe(tokens, batch_size, draw) for _ in range(max(1, wanted))]
-    probes[0].due = len(starts) - 1  # so that no batch is known to be the last request
+    probes[0].due = len(starts) - 1  # so that the last batch is never the last request
     early = int(draw.integers(0, len(starts) // 4 + 1))
     late = int(draw.integers(len(starts) * 3 // 4, len(starts)))
     memorization = MemorizationProbe(tokens[early * batch_size :], total.token_bytes, batch_size, draw)

@@ -1,4 +1,4 @@
-"""What the kernel counts of a run: CPU time and memory of a process and all of its descendants (Linux)."""
+"""CPU time and memory of a process and all of its descendants, from the kernel (Linux)."""
 
 import os
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 @dataclass(frozen=True)
 class Usage:
-    """`cpu`: seconds of all processes of a run; `cpu_of_others`: of those that the program started; `memory`: bytes
-    that all have now; `peak_memory`: the most that one of them has had."""
+    """`cpu`: CPU seconds of all processes of a run; `cpu_of_others`: of the processes that the program started.
+    `memory`: bytes of all processes now; `peak_memory`: the most bytes that one process had."""
 
     cpu: float = 0.0
     cpu_of_others: float = 0.0
@@ -29,7 +29,7 @@ class ProcessTree:
         self.usage = Usage()
 
     def look(self) -> Usage:
-        """What the run has used so far. Where the system does not say, all numbers stay 0."""
+        """What the run has used so far. All numbers stay 0 on systems without /proc."""
         cpu = own = 0.0
         memory, peak = 0, self.usage.peak_memory
         for depth, pid in _tree(self._pid):
@@ -45,7 +45,7 @@ class ProcessTree:
                 status = Path(f"/proc/{pid}/status").read_text()
                 memory += int(status.partition("VmRSS:")[2].split()[0]) * 1024
                 peak = max(peak, int(status.partition("VmHWM:")[2].split()[0]) * 1024)
-        # A process that nobody waited for is missing once it is gone, so neither sum may fall.
+        # The time of a process is lost when it ends and no parent waits for it, so neither sum may fall.
         others = max(self.usage.cpu_of_others, cpu - own)
         self.usage = Usage(max(self.usage.cpu, cpu), others, memory, peak)
         return self.usage
