@@ -406,13 +406,18 @@ def test_a_run_that_was_killed_from_outside_is_tried_once_more(project: TinyProj
     assert night.trained == [("baseline", 0), ("baseline", 1), ("good", 0), ("good", 1), ("good", 1)]
     assert night.verdicts["good"].outcome is Outcome.KEPT
     assert night.verdicts["good"].scores == [1.9, 1.92]
+    assert night.lines["good"].endswith("; note: seed 1 was tried again, since its first run was killed by SIGKILL")
 
 
 def test_killed_twice_is_crashed(project: TinyProject) -> None:
     project.idea("good")
     night = project.night(project.fake(good=[1.9, failed(Outcome.CRASHED, "killed by SIGKILL", interrupted=True)]))
     assert night.trained[2:] == [("good", 0), ("good", 1), ("good", 1)]
-    assert night.lines["good"] == "CRASHED 1.9000 against 2.0000 on seed 0 (-0.1000, p 0.045) killed by SIGKILL"
+    line = (
+        "1.9000 against 2.0000 on seed 0 (-0.1000, p 0.045) killed by SIGKILL; note: seed 1 was tried again, since its"
+    )
+    assert night.lines["good"] == f"CRASHED {line} first run was killed by SIGKILL"
+    assert project.night(project.fake()).lines["good"] == f"CRASHED (replayed) {line} first run was killed by SIGKILL"
 
 
 def test_killed_on_two_seeds_is_crashed(project: TinyProject) -> None:

@@ -191,7 +191,7 @@ def test_a_bad_option_is_one_error_before_anything_runs(
         ("train.py", "def train(:", "baseline/cpu/train.py:1: invalid syntax"),
         ("train.py", BASELINE.replace("WIDTH = 16", "WIDTH = 9"), "baseline/cpu/train.py: changed in `WIDTH` since"),
         ("baseline.json", "[]", "baseline/cpu/baseline.json: not a baseline record"),
-        ("baseline.json", "{", "delete it and the baseline is recorded anew"),
+        ("baseline.json", "{", "restore it, or delete it and the baseline is recorded anew"),
     ],
 )
 def test_a_broken_baseline_is_one_error_before_anything_runs(

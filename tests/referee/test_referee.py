@@ -165,6 +165,9 @@ def test_a_signal_that_may_come_from_outside_is_an_interruption(name: str, inter
         assert (error.interrupted, error.last_lines) == (interrupted, "last words")
     failed = make_referee()[0]._failure(ended(-number))
     assert (failed.outcome, failed.detail, failed.interrupted) == (Outcome.CRASHED, "last words", interrupted)
+    scoring = make_referee()[0]
+    scoring._stage = "scoring"  # from then on a program may know its score, and could choose a second try
+    assert not scoring._failure(ended(-number)).interrupted
 
 
 def test_an_exit_and_a_kill_for_memory_are_no_interruptions() -> None:

@@ -172,7 +172,8 @@ class Baseline:
             return {}, []
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(
-                f"{self.record_path}: not a baseline record ({error!r}); delete it and the baseline is recorded anew"
+                f"{self.record_path}: not a baseline record ({error!r}); "
+                "restore it, or delete it and the baseline is recorded anew"
             ) from None
         return records, promotions
 

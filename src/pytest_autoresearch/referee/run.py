@@ -207,7 +207,8 @@ class Referee:
             case Failed():
                 return error
             case ProcessExited():
-                return Failed(Outcome.CRASHED, str(error), error.last_lines, error.interrupted)
+                interrupted = error.interrupted and self._stage != "scoring"  # there a program may know its score
+                return Failed(Outcome.CRASHED, str(error), error.last_lines, interrupted)
             case MemoryExceeded():
                 return Failed(Outcome.OUT_OF_MEMORY, f"{error}; {oom_hint(self.job.spec.source)}", error.last_lines)
             case Forged():
