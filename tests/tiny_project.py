@@ -61,7 +61,10 @@ def train(run):
 
 
 class TinyProject:
-    """A project in a folder: `experiment` adds one, `run` runs pytest on them in this process."""
+    """A project in a folder: `experiment` adds one, `run` runs pytest on them in this process.
+
+    Its runs do without the sandbox unless a test asks for it, so that they may be forks (see fork_server.py).
+    """
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, pytester: Any = None) -> None:
         self.path = path
@@ -69,7 +72,7 @@ class TinyProject:
         self.pytester = pytester
         write(self.path / "baseline/cpu/track.toml", TRACK)
         write(self.path / "baseline/cpu/train.py", BASELINE)
-        write(self.path / "pytest.ini", "[pytest]\n")
+        write(self.path / "pytest.ini", "[pytest]\naddopts = --ar-sandbox off\n")
         (self.path / "experiments").mkdir()
         draw = random.Random(0)
         words = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "some", "bird", "fly", "by", "slowly"]

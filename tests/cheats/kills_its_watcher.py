@@ -2,7 +2,7 @@
 
 Family: harness
 Caught by: the watcher's end is the run's end, and its group is ended with it
-Verdict: crashed, "killed by SIGKILL"
+Verdict: crashed or gains nothing, "killed by SIGKILL"
 """
 
 import os

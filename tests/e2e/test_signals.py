@@ -51,7 +51,7 @@ def test_no_candidate_outlives_pytest(
 
 
 def start(folder: Path, options: list[str]) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "pytest", "experiments", "--ar-seeds", "1", "-p", "no:cacheprovider", *options]
+    command = [sys.executable, "-m", "pytest", "experiments", "--ar-seeds", "1", "--ar-sandbox", "auto", *options]
     ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # as a shell has it for jobs in the background
     try:
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}

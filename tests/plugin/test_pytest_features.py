@@ -76,7 +76,7 @@ def test_selecting_and_showing(project: TinyProject, outcomes: Outcomes) -> None
     result = project.pytester.runpytest_inprocess("experiments", "--lf", "--ar-no-promote")
     result.assert_outcomes(failed=2)
 
-    result = project.pytester.runpytest_subprocess("experiments", "-p", "no:autoresearch")
+    result = project.pytester.runpytest_subprocess("experiments", "-p", "no:autoresearch", "-o", "addopts=")
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 

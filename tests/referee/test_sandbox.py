@@ -50,7 +50,7 @@ def test_a_candidate_sees_python_and_its_own_folder(project: TinyProject, cache:
         paths = [str(path) for path in (project.path, project.path / "secret.txt", cache, home / ".cache")]
         names = f"PROJECT = {str(project.path)!r}\nPATHS = {paths}\n"
         project.experiment("looks", f"{names}PORT = {server.getsockname()[1]}\n{LOOKS_AROUND}")
-        result = project.run("--ar-seeds", "1")
+        result = project.run("--ar-seeds", "1", "--ar-sandbox", "auto")
     assert "1 seed, sandbox bubblewrap" in result.stdout.str()
     assert re.search(
         r"DISCARDED .*\(\+0\.0000\)", result.stdout.str()
@@ -71,7 +71,7 @@ def test_a_candidate_sees_python_and_its_own_folder(project: TinyProject, cache:
 def test_without_bubblewrap_the_header_says_so(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     project.experiment("slower", "LEARNING_RATE = LEARNING_RATE / 10")
     monkeypatch.setattr("shutil.which", lambda name: None)
-    result = project.run("--ar-seeds", "1", "--co")
+    result = project.run("--ar-seeds", "1", "--co", "--ar-sandbox", "auto")
     assert "1 seed, no sandbox: bubblewrap is not installed" in result.stdout.str()
     result = project.run("--ar-seeds", "1", "--ar-sandbox", "bwrap")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -87,7 +87,7 @@ def test_a_sandbox_that_does_not_work_is_not_used(
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{broken.parent}:{os.environ['PATH']}")
     project.experiment("faster", "LEARNING_RATE = LEARNING_RATE * 10")
-    result = project.run("--ar-seeds", "1")
+    result = project.run("--ar-seeds", "1", "--ar-sandbox", "auto")
     result.assert_outcomes(passed=1)
     assert f"no sandbox: {broken} does not work here (bwrap: No permissions" in result.stdout.str()
     assert "no sandbox (--ar-sandbox off)" in project.run("--ar-sandbox", "off").stdout.str()
