@@ -151,15 +151,18 @@ def test_a_pipe_hears_of_each_run_when_it_begins_and_ends(project: TinyProject, 
             HEADER,
             "autoresearch: nothing will be promoted: --ar-no-promote",
             "experiments/new.py*",
-            "autoresearch: new seed 1/2 …",
-            "autoresearch: new seed 1/2: 1.8000, 1 s",
-            "autoresearch: new seed 2/2 …",
-            "autoresearch: new seed 2/2: 1.8200, 1 s",
+            "autoresearch: new run 1/2 …",
+            "autoresearch: new run 1/2: 1.8000, 1 s",
+            "autoresearch: new run 2/2 …",
+            "autoresearch: new run 2/2: 1.8200, 1 s",
             "experiments/new.py KEPT 1.8100 against 2.0100 (-0.2000, p *",
         ]
     )
+    result = run(project, "-k", "new or slower", "--ar-rerun")
+    shown = [line for line in result.outlines if line.startswith("experiments/") and len(line.split()) > 1]
+    assert [line.endswith(end) for line, end in zip(shown, ("[ 50%]", "[100%]"), strict=True)] == [True, True]
     quiet = run(project, "-k", "new", "--ar-rerun", "-q").stdout.str()
-    assert "seed 1/2" not in quiet
+    assert "run 1/2" not in quiet
 
 
 @pytest.mark.parametrize("arguments", [["--co"], []])
@@ -271,10 +274,10 @@ def test_a_live_line_shows_a_run_and_is_gone_afterwards(recorded: TinyProject) -
     process.wait()
     text = said.decode()
     live = text.split("experiments/slower.py ")[1].partition("DISCARDED")[0]
-    assert "slower seed 1/1" in live
+    assert "slower run 1/1" in live
     assert "%" in live
     assert live.endswith("\x1b8\x1b[K") or live.endswith("\x1b[31m")
-    assert "seed 1/1:" not in text
+    assert "run 1/1:" not in text
 
 
 def test_a_pandas_reader_of_the_five_columns(project: TinyProject) -> None:

@@ -72,7 +72,7 @@ class Judge:
             self.context.options.sandbox,
         )
         spec = within_limits(spec, record)
-        return self._run(f"{name} seed {seed + 1}/{track.seeds}" + " again" * again, spec)
+        return self._run(f"{name} run {seed + 1}/{track.seeds}" + " again" * again, spec)
 
     def _run(self, label: str, spec: JobSpec) -> RunResult:
         seconds = spec.track.budget.limit + GRACE

@@ -143,10 +143,11 @@ def on_one_line(report: pytest.TestReport, config: pytest.Config, line: str) -> 
     head = ""
     if hasattr(report, "node"):  # xdist prints no file names
         head, column = "\n" * bool(column) + f"{report.nodeid} ", 0
-    elif (
-        not column and config.get_verbosity() == 0
-    ):  # lines about its runs stand between pytest's file name and the verdict
-        head = f"{report.nodeid.partition('::')[0]} "
+    elif not column and config.get_verbosity() == 0:  # lines about its runs follow the name that pytest printed
+        path = report.nodeid.partition("::")[0]
+        head = f"{path} "
+        if reporter := config.pluginmanager.getplugin("terminalreporter"):
+            reporter.currentfspath = config.rootpath / path  # else pytest leaves out the percentage of this line
     room = max(20, writer.fullwidth - column - len(head) - len(" [100%]") - 2)
     if len(line) > room and config.get_verbosity() <= 0:
         line = line[: room - 1] + "…"
