@@ -162,6 +162,15 @@ def test_a_program_is_unknown_where_others_have_records(baseline: Baseline) -> N
     assert baseline.unknown_since(Program(NEW)) == record_of(BASELINE, THERE)
 
 
+def test_a_record_for_this_budget_comes_first(baseline: Baseline) -> None:
+    look = replace(record_of(BASELINE, {**THERE, "budget": "20 steps"}), recorded_at="2026-02-01T00:00:00+00:00")
+    whole = record_of(BASELINE, {**HERE, "budget": "9 flop"})
+    for record in (whole, look):
+        baseline.write_record(record)
+    assert baseline.unknown_since(Program(NEW)) == look
+    assert baseline.unknown_since(Program(NEW), "9 flop") == whole
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"train.py": "", "baseline.json": "", "verdict": {}}'])
 def test_a_damaged_promotion_says_so(baseline: Baseline, text: str) -> None:
     write(baseline.track.folder / "promotion.json", text)

@@ -70,12 +70,15 @@ class Baseline:
             return stored
         return Record(program.sha, program.code_sha, fingerprint)
 
-    def unknown_since(self, program: Program) -> Record | None:
-        """The latest record, if there are records and none is of this program: it was changed by hand. Else None."""
+    def unknown_since(self, program: Program, budget: str = "") -> Record | None:
+        """The latest record, if there are records and none is of this program: it was changed by hand. Else None.
+
+        A record for this budget comes before a later one for another budget.
+        """
         records = self._read()[0].values()
         if any(_is_of(record, program) for record in records):
             return None
-        return max(records, key=lambda record: record.recorded_at, default=None)
+        return max(records, key=lambda r: (r.fingerprint.get("budget") == budget, r.recorded_at), default=None)
 
     def is_by_hand(self, program: Program) -> bool:
         """Whether this program was changed by hand: a record of it on some platform says so, or it has none."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import now
 from pytest_autoresearch.core.records import Record, RunStats
+from pytest_autoresearch.core.track import fingerprint
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.judge import FIXED_SEED, Judge
 from pytest_autoresearch.programs.history import changed_lines
@@ -23,7 +24,7 @@ def check_changed_by_hand(context: Context) -> None:
 
     Otherwise an idea that was edited into the training script would become the baseline without being judged.
     """
-    record = context.baseline.unknown_since(context.baseline_program)
+    record = context.baseline.unknown_since(context.baseline_program, fingerprint(context.track, "")["budget"])
     if record is None or context.options.record:
         return
     what = "another program"
@@ -33,7 +34,7 @@ def check_changed_by_hand(context: Context) -> None:
         what = f"changed in {', '.join(f'`{name}`' for name in names[:5])}{', …' * (len(names) > 5)}" if names else what
     raise UsageError(
         f"{context.baseline.path}: {what} since its record of {record.recorded_at} ({record.val_bpb:.4f} val_bpb): "
-        "make the change an experiment, or accept it unjudged with --ar-record"
+        "make the change an experiment and put the file back, or accept it unjudged with --ar-record"
     )
 
 
