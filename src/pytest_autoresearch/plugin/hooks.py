@@ -182,6 +182,8 @@ class Controller:
         self._header_shown = True
         check(self.config)
         if reporter := self.config.pluginmanager.getplugin("terminalreporter"):
+            if self.config.get_terminal_writer().width_of_current_line:  # in a terminal, xdist counts its workers there
+                reporter.line("")
             for line in header(self.config):
                 reporter.write_line(line)
 
@@ -214,6 +216,7 @@ class Controller:
         from pytest_autoresearch.plugin.words import summary_lines
 
         if lines := summary_lines(session_of(self.config).log.summary(self._interrupted)):
+            terminalreporter.ensure_newline()
             terminalreporter.section("autoresearch")
             for line in lines:
                 terminalreporter.write_line(line)
