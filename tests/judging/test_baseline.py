@@ -198,3 +198,15 @@ def test_writing_atomically_leaves_the_old_file_when_it_fails(tmp_path: Path, mo
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_record_is_short_to_read_and_comes_back_as_it_was(baseline: Baseline) -> None:
+    stats = RunStats.of([result(seed, 2.0, curve=[1.0, None] * 50) for seed in range(3)])
+    record = replace(record_of(BASELINE, HERE), stats=stats)
+    baseline.write_record(record)
+    odd = 'x = "[\\n  1 ]"  # [ 2,   3 ]'
+    assert baseline.promote(f"{BASELINE}{odd}\n", replace(record_of(odd, HERE), stats=stats), kept(BASELINE + odd))
+    (past,) = baseline.promotions()
+    assert past.changed == {"x": ["x = '[\\n  1 ]'"]}
+    assert baseline.record(HERE, Program(odd)).stats == stats
+    assert len(baseline.record_path.read_text().splitlines()) < 60

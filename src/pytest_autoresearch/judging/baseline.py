@@ -1,6 +1,7 @@
 """The baseline of a track: the program to beat and its record; recorded once per platform, promoted crash-safe."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +18,9 @@ from pytest_autoresearch.programs.compare import sha256
 from pytest_autoresearch.programs.experiment import Program
 from pytest_autoresearch.programs.history import changed_lines
 from pytest_autoresearch.programs.statements import unix
+
+_SHORT_LIST = re.compile(r"\[\n[^\[\]{}]*\n\s*\]")
+"""A list of plain values as `json` writes it: put on one line, because people read the diff of a record."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,8 @@ class Baseline:
             "records": {platform: asdict(other) for platform, other in kept.items()},
             "promotions": [asdict(past) for past in [*promotions, *([promotion] if promotion else [])]],
         }
-        return json.dumps(document, indent=1) + "\n"
+        text = json.dumps(document, indent=1)
+        return _SHORT_LIST.sub(lambda found: re.sub(r"\n\s*", " ", found[0]), text) + "\n"
 
     def _read(self) -> tuple[dict[str, Record], list[PastPromotion]]:
         try:
