@@ -25,12 +25,12 @@ from pytest_autoresearch.core.protocol import (
 )
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.referee import process
-from pytest_autoresearch.referee.evidence import SavedFiles
 from pytest_autoresearch.referee.executor import JobSpec, RunProgress
 from pytest_autoresearch.referee.failures import Failed
 from pytest_autoresearch.referee.job import LocalJob
 from pytest_autoresearch.referee.process import Candidate, MemoryExceeded, ProcessExited
 from pytest_autoresearch.referee.run import Referee
+from pytest_autoresearch.referee.run_files import SavedFiles
 
 START = Started(["a", "b", "c"])
 

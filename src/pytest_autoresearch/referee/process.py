@@ -18,8 +18,8 @@ from typing import IO
 from pytest_autoresearch.core import protocol
 from pytest_autoresearch.core.files import remove_tree
 from pytest_autoresearch.core.track import threads
-from pytest_autoresearch.referee.evidence import RunLog
 from pytest_autoresearch.referee.failures import printable
+from pytest_autoresearch.referee.run_files import RunLog
 from pytest_autoresearch.referee.sandbox import WORKING_FOLDER, Sandbox
 from pytest_autoresearch.referee.usage import ProcessTree, Usage, out_of_memory_kills
 

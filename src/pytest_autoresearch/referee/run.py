@@ -12,11 +12,11 @@ from pytest_autoresearch.core.budget import Meter
 from pytest_autoresearch.core.protocol import Logged, Message, Raised, Saved, Started, Stepped, Trained
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.core.track import threads
-from pytest_autoresearch.referee.evidence import RunLog, SavedFiles, empty_folder
 from pytest_autoresearch.referee.executor import RunProgress, RunResult
 from pytest_autoresearch.referee.failures import Failed, crash, oom_hint, unexpected
 from pytest_autoresearch.referee.job import LocalJob
 from pytest_autoresearch.referee.process import Candidate, Forged, MemoryExceeded, ProcessExited
+from pytest_autoresearch.referee.run_files import RunLog, SavedFiles, empty_folder
 
 CURVE_POINTS = 100
 OTHERS_CPU = 1.0
