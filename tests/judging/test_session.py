@@ -516,7 +516,9 @@ def test_an_overlay_that_takes_a_promoted_gain_back_says_so(
         "same_loop": "",
         "other": "",
     }
-    assert project.night(fake).lines["old_loop"].endswith(note)  # a replay says it, too
+    replayed = project.night(fake).lines["old_loop"]
+    assert replayed.startswith("DISCARDED (replayed)")
+    assert replayed.count(note) == 1
     monkeypatch.chdir(project.path)
     assert autoresearch(["diff", "old_loop"]) == 0
     assert f"autoresearch: old_loop: {note}\n" in capsys.readouterr().err

@@ -119,7 +119,8 @@ class Verdict:
     """What an experiment earned, with everything that a later session needs to replay or promote it.
 
     - `key`: digest of everything that determines the verdict; `platform`: digest of the fingerprint alone.
-    - `detail`: may hold the candidate's traceback. `note`: what the author should know besides the reason.
+    - `detail`: may hold the candidate's traceback. `tried_again`: which run was tried again, and why.
+    - `note`: what the author should know besides the reason; not stored, because it depends on the session.
     - `memory_growth`: peak memory relative to the baseline's, minus 1.
     - `provisional`: judged under another budget, or with fewer seeds, than the track asks for.
     - `status`: the word in the ledger, "" while the verdict has no line there.
@@ -149,6 +150,7 @@ class Verdict:
     simplifies: bool = False
     provisional: bool = False
     status: str = ""
+    tried_again: str = ""
     note: str = ""
     replayed: bool = False
     same_as: str = ""

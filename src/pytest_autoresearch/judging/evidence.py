@@ -39,7 +39,7 @@ class Evidence:
         """Keep a verdict beside its runs."""
         folder = self.root / verdict.evidence
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(replace(verdict, replayed=False, same_as="").as_dict(), indent=1) + "\n"
+        text = json.dumps(replace(verdict, replayed=False, same_as="", note="").as_dict(), indent=1) + "\n"
         with self.lock("verdicts"):
             write_atomically(folder / f"verdict-{verdict.key}.json", text)
 

@@ -33,8 +33,8 @@ class Judgement:
     reason: str
     decision: Decision
     results: list[RunResult]
-    note: str = ""
-    """What the author should know besides: that a run was tried again."""
+    tried_again: str = ""
+    """Which run was tried again, and why."""
 
     @property
     def stats(self) -> RunStats:
@@ -101,11 +101,11 @@ class Judge:
         margin = (track.simplify_margin or 0.0) * experiment.simplifies
         decision = Decision(None)
         results: list[RunResult] = []
-        note = ""
+        tried_again = ""
         while not judged:
             result = self.run(experiment.name, program, len(results), record)
-            if result.interrupted and not note:
-                note = f"seed {len(results)} was tried again, since its first run was {result.reason}"
+            if result.interrupted and not tried_again:
+                tried_again = f"seed {len(results)} was tried again, since its first run was {result.reason}"
                 result = self.run(experiment.name, program, len(results), record, again=True)
             results.append(result)
             scores = RunStats.of(results).scores
@@ -113,7 +113,7 @@ class Judge:
             judged = self.check_run(results, record)
             if not judged and decision.outcome:
                 judged = decision.outcome, decision.reason
-        return Judgement(*judged, decision, results, note)
+        return Judgement(*judged, decision, results, tried_again)
 
     def check_source(self, experiment: Experiment, program: Program) -> tuple[Outcome, str] | None:
         """The outcome and reason, if they are clear without training the program."""

@@ -77,12 +77,7 @@ def replay(context: Context, experiment: Experiment, key: str, note: str = "") -
         return None
     same_as = "" if verdict.experiment == experiment.name else verdict.experiment
     provisional = bool(context.provisional)  # a quick look may have become what the track asks for
-    return noted(replace(verdict, replayed=True, same_as=same_as, provisional=provisional), note)
-
-
-def noted(verdict: Verdict, note: str) -> Verdict:
-    """The verdict with what the plan has to say, before what its runs had to say."""
-    return replace(verdict, note="; ".join(part for part in (note, verdict.note) if part))
+    return replace(verdict, replayed=True, same_as=same_as, provisional=provisional, note=note)
 
 
 def _is_of_use(context: Context, verdict: Verdict) -> bool:

@@ -144,7 +144,7 @@ class Session:
                 raise UsageError(self.context.shorten(error)) from None
             verdict = self._verdict(plan, judgement, record)
             self.context.evidence.save(verdict)
-        return planning.noted(verdict, plan.note)
+        return verdict
 
     def _verdict(self, plan: Plan, judgement: Judgement, record: Record) -> Verdict:
         context, stats = self.context, judgement.stats
@@ -173,7 +173,8 @@ class Session:
             finished_at=now(),
             simplifies=plan.experiment.simplifies,
             provisional=bool(context.provisional),
-            note=judgement.note,
+            tried_again=judgement.tried_again,
+            note=plan.note,
         )
 
     def broken(self, path: Path, error: NoExperiment) -> Verdict:

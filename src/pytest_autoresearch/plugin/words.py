@@ -58,7 +58,8 @@ def verdict_line(verdict: Verdict) -> str:
         words.append(f"as simpler by {verdict.lines_removed - verdict.lines_added} lines and {verdict.reason}")
     elif verdict.outcome is not Outcome.KEPT:
         words.append(verdict.reason)
-    return " ".join(words) + f"; note: {verdict.note}" * bool(verdict.note)
+    notes = "; ".join(note for note in (verdict.note, verdict.tried_again) if note)
+    return " ".join(words) + f"; note: {notes}" * bool(notes)
 
 
 def baseline_of(verdict: Verdict) -> float | None:
