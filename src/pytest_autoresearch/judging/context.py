@@ -1,7 +1,7 @@
 """The context of a session: project, track, baseline, data and platform, each looked up on first use."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from pytest_autoresearch.judging.baseline import Baseline
 from pytest_autoresearch.judging.ledger import Ledger
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.programs.experiment import Program
+from pytest_autoresearch.programs.history import changed_lines
 from pytest_autoresearch.referee.executor import Executor, Isolation
 
 if TYPE_CHECKING:
@@ -56,6 +57,17 @@ class Context:
     def baseline_program(self) -> Program:
         """The program to beat, read once: another session may promote meanwhile."""
         return Program(self.baseline.source())
+
+    @cached_property
+    def promoted_lines(self) -> list[tuple[str, dict[str, list[str]]]]:
+        """For each promotion its experiment and, by top-level name, the lines it added that the baseline still has."""
+        promotions = self.baseline.promotions()
+        present = changed_lines("", self.baseline_program.source) if promotions else {}
+
+        def kept(changed: Mapping[str, list[str]]) -> dict[str, list[str]]:  # later promotions may have removed some
+            return {name: [line for line in lines if line in present.get(name, [])] for name, lines in changed.items()}
+
+        return [(past.experiment, kept(past.changed)) for past in promotions]
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:

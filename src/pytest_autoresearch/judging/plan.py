@@ -10,7 +10,7 @@ from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.programs.compare import same_program
 from pytest_autoresearch.programs.experiment import Experiment, Program, read_experiment
-from pytest_autoresearch.programs.history import changed_lines, lost_lines
+from pytest_autoresearch.programs.history import lost_lines
 
 COMPILES = re.compile(r"\btorch\.compile\b")
 
@@ -118,14 +118,9 @@ def taken_back(context: Context, experiment: Experiment) -> list[str]:
     """Notes on definitions that an overlay replaces without the lines that earlier promotions added to them."""
     if not experiment.is_overlay:
         return []
-    present = changed_lines("", context.baseline_program.source)
     notes = []
-    for promotion in context.baseline.promotions():
-        changed = {
-            name: [line for line in lines if line in present.get(name, [])]  # later promotions may have removed some
-            for name, lines in promotion.changed.items()
-        }
+    for promoted, changed in context.promoted_lines:
         for name, lines in lost_lines(experiment.source, changed).items():
             count = f"{len(lines)} line{'s' * (len(lines) > 1)}"
-            notes.append(f"replaces `{name}` without {count} that the promotion of {promotion.experiment} put there")
+            notes.append(f"replaces `{name}` without {count} that the promotion of {promoted} put there")
     return notes
