@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-
 from pytest_autoresearch.candidate.batches import feed
+
 from pytest_autoresearch.data.packing import pack
 from pytest_autoresearch.data.sources import open_corpus
 from pytest_autoresearch.data.tokenizer import Tokenizer, train_tokenizer

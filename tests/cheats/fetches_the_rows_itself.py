@@ -1,25 +1,26 @@
-"""Says itself that the first batch is due, takes the rows, and trains long before it asks for a batch.
+"""Says itself that the first batch is due, takes a batch, and trains for long before it works on its batches.
 
 Family: clock
-Caught by: rows come only when the referee's clock has been started
+Caught by: a batch comes only when the referee's clock has been started
 Verdict: disqualified, "of a budget of"
 """
 
 import time
 
+import numpy as np
 from baseline import *
 
 from pytest_autoresearch.candidate.run import rng_digest
-from pytest_autoresearch.core.protocol import Started
+from pytest_autoresearch.core.protocol import Draw, Started
 
 TRACK = "seconds"
 
 
 def train(run):
-    run._send(Started(rng_digest()))
-    rows = torch.from_numpy(run._open_rows().astype("int64"))
-    run._open_rows = lambda: rows.numpy()
-    run._begin = lambda: run._open_rows()
+    run._send(Started(rng_digest(run.device)))
+    rows = run._draw(Draw(256, run.sequence_length, 0)).rows
+    rows = torch.from_numpy(np.frombuffer(rows, "u2").astype("int64")).view(256, -1)
+    run._batches = 1
     model = make_model(run.vocab_size)
     end = time.monotonic() + 2.0
     while time.monotonic() < end:

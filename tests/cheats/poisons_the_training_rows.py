@@ -1,7 +1,7 @@
 """Opens the training rows again for writing, to spoil them for whoever trains next.
 
 Family: data
-Caught by: it gets a copy in memory that is sealed against writing
+Caught by: batches come as messages; it gets no file of rows
 Verdict: gains nothing
 """
 

@@ -6,6 +6,7 @@ Verdict: timed out, "CPU seconds; "
 """
 
 import time
+from itertools import cycle
 
 from baseline import *
 
@@ -16,7 +17,8 @@ FlopCounter.flop = property(lambda self: 0, lambda self, flop: None)
 
 def train(run):
     model, end = make_model(run.vocab_size), time.process_time() + 2.5
-    for tokens, targets in run.batches(BATCH_SIZE):
+    kept = list(run.batches(BATCH_SIZE))
+    for tokens, targets in cycle(kept):
         run.log(learn(model, tokens, targets))
         if time.process_time() > end:
             break

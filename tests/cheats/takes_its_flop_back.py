@@ -1,4 +1,4 @@
-"""Sends a step of its own with fewer flop than were counted, so that the sum goes down.
+"""Asks for a batch by itself with fewer flop than were counted, so that the sum goes down.
 
 Family: harness
 Caught by: what was counted never falls
@@ -7,7 +7,7 @@ Verdict: disqualified, "sent an unexpected message"
 
 from baseline import *
 
-from pytest_autoresearch.core.protocol import Stepped
+from pytest_autoresearch.core.protocol import Draw
 
 
 def train(run):
@@ -15,5 +15,5 @@ def train(run):
     for step, (tokens, targets) in enumerate(run.batches(BATCH_SIZE)):
         run.log(learn(model, tokens, targets))
         if step == 5:
-            run._send(Stepped(tokens=1, flop=1))
+            run._draw(Draw(1, run.sequence_length, flop=1))
     return model

@@ -13,19 +13,26 @@ from pytest_autoresearch.core import protocol
 from pytest_autoresearch.core.budget import Budget
 from pytest_autoresearch.core.protocol import SAVED_BYTES, SAVED_FILES, Message, SaveQuota, decode, encode
 
-JOB = protocol.Job(3, "cpu", 2, Budget(5e11, "flop", 60.0, 180.0), None, 16, 128, 4096, False)
+JOB = protocol.Job(3, "cpu", 2, Budget(5e11, "flop", 60.0, 180.0), None, 16, 128, 4096, 10**6, False)
 MESSAGES: list[Message] = [
     JOB,
-    protocol.Job(0, "cuda", 8, Budget(300.0, "s", 120.0, 900.0), 8e10, 16, 2048, 8192, True),
+    protocol.Job(0, "cuda", 8, Budget(300.0, "s", 120.0, 900.0), 8e10, 16, 2048, 8192, 10**9, True),
+    protocol.Batch(b"\0\1\2\xff", 0.25),
+    protocol.Batch(b"", 1.0),
     protocol.Ask(),
     protocol.Started(["a", "b", "c"]),
-    protocol.Stepped(1024, 10**15),
+    protocol.Started(["a", "b", "c", "d"]),
+    protocol.Draw(64, 128, 10**15),
     protocol.Logged(2.5, {"rate": 1e-3, "scale": math.inf}),
     protocol.Saved("weights.pt", bytes(range(256)), True),
     protocol.Trained(2**63 - 1, 0),
     protocol.Answered(1, 2, "bfloat16"),
     protocol.Raised("ValueError", "with \n a line, a \ud800 and an é", ""),
 ]
+STARTED, DRAW, LOGGED, SAVED, ANSWERED = (
+    next(message for message in MESSAGES if isinstance(message, kind))
+    for kind in (protocol.Started, protocol.Draw, protocol.Logged, protocol.Saved, protocol.Answered)
+)
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
@@ -46,6 +53,22 @@ def test_every_message_is_tested() -> None:
     assert {type(message) for message in MESSAGES} == set(protocol._KINDS.values())
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "length", "words"),
+    [
+        (0, 128, "batch_size is 0; it must be a whole number of at least 1"),
+        (2.0, 128, "batch_size is 2.0"),
+        (1, 7, "sequence_length is 7; it must be a whole number from 8 to 999"),
+        (1, 1000, "sequence_length is 1000"),
+        (1, None, "sequence_length is None"),
+        (10**6, 128, "a batch of 1000000 × 128 tokens; it may have at most 4,194,304"),
+    ],
+)
+def test_sizes_that_no_batch_has(batch_size: Any, length: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        protocol.check_draw(batch_size, length, 128, 1000)
+
+
 def changed(message: Message, **fields: Any) -> bytes:
     """The line of a message with other fields, whatever their types."""
     return json.dumps(json.loads(encode(message)) | fields).encode()
@@ -64,27 +87,27 @@ def changed(message: Message, **fields: Any) -> bytes:
         b'{"event": ["ask"]}',
         b'{"event": "scored", "val_bpb": 0.1}',
         b'{"event": "ask", "rows": 3}',
-        b'{"event": "stepped", "tokens": 1}',
-        changed(MESSAGES[4], tokens=-1),
-        changed(MESSAGES[4], tokens=2**63),
-        changed(MESSAGES[4], tokens=True),
-        changed(MESSAGES[4], tokens=1.0),
-        changed(MESSAGES[4], tokens="1"),
-        changed(MESSAGES[4], tokens=None),
-        b'{"event": "stepped", "tokens": Infinity, "flop": 0}',
-        b'{"event": "stepped", "tokens": 1, "flop": ' + b"9" * 5000 + b"}",
-        changed(MESSAGES[5], loss="nan"),
-        changed(MESSAGES[5], loss=True),
-        changed(MESSAGES[5], loss=10**400),
-        changed(MESSAGES[5], scalars=[]),
-        changed(MESSAGES[5], scalars={"rate": "1"}),
-        changed(MESSAGES[3], rng_digest=["a", "b"]),
-        changed(MESSAGES[3], rng_digest="abc"),
-        changed(MESSAGES[3], rng_digest=["a", "b", 3]),
-        changed(MESSAGES[6], data="no base 64"),
-        changed(MESSAGES[6], data="AAA"),
-        changed(MESSAGES[6], first=1),
-        changed(MESSAGES[8], dtype=None),
+        b'{"event": "draw", "flop": 1}',
+        changed(DRAW, flop=-1),
+        changed(DRAW, flop=2**63),
+        changed(DRAW, flop=True),
+        changed(DRAW, flop=1.0),
+        changed(DRAW, flop="1"),
+        changed(DRAW, flop=None),
+        b'{"event": "draw", "batch_size": Infinity, "sequence_length": 1, "flop": 0}',
+        b'{"event": "draw", "batch_size": 1, "sequence_length": 1, "flop": ' + b"9" * 5000 + b"}",
+        changed(LOGGED, loss="nan"),
+        changed(LOGGED, loss=True),
+        changed(LOGGED, loss=10**400),
+        changed(LOGGED, scalars=[]),
+        changed(LOGGED, scalars={"rate": "1"}),
+        changed(STARTED, rng_digest=["a", "b"]),
+        changed(STARTED, rng_digest="abc"),
+        changed(STARTED, rng_digest=["a", "b", 3]),
+        changed(SAVED, data="no base 64"),
+        changed(SAVED, data="AAA"),
+        changed(SAVED, first=1),
+        changed(ANSWERED, dtype=None),
         changed(JOB, memory="2 GB"),
         changed(JOB, budget={"amount": 1.0, "unit": "s"}),
         changed(JOB, budget={"amount": 1.0, "unit": "s", "startup": 1.0, "limit": "long"}),

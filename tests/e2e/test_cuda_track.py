@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from direct_run import direct_run
 from tiny_project import TinyProject
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask
 
-from pytest_autoresearch.candidate.run import Run
 from pytest_autoresearch.core import protocol
-from pytest_autoresearch.core.budget import Budget, Meter
 from pytest_autoresearch.core.track import read_track
 from pytest_autoresearch.programs.experiment import read_experiment
 from pytest_autoresearch.programs.seeds import find_fixed_seed
@@ -66,16 +65,7 @@ def train(
         if isinstance(message, protocol.Logged):
             losses.append(message.loss)
 
-    run = Run(
-        device=device,
-        seed=0,
-        vocab_size=vocab_size,
-        sequence_length=rows.shape[1] - 1,
-        open_rows=lambda: rows,
-        meter=Meter(Budget(steps, "steps", 60, 180), 0.0),
-        count_flop=lambda: 0,
-        send=send,
-    )
+    run = direct_run(rows, f"{steps} steps", vocab_size=vocab_size, device=device, send=send)
     torch.manual_seed(0)
     return program.train(run), losses
 

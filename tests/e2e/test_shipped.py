@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from direct_run import direct_run
 
-from pytest_autoresearch.candidate.run import Run
-from pytest_autoresearch.core.budget import Budget, Meter
 from pytest_autoresearch.core.track import read_track
 from pytest_autoresearch.programs.compare import same_program
 from pytest_autoresearch.programs.experiment import read_experiment
@@ -28,16 +27,7 @@ EXPERIMENTS = [
 
 def train(source: str, steps: int = 3) -> Any:
     """What `train` returns after a few steps on random tokens at the track's own sizes."""
-    run = Run(
-        device="cpu",
-        seed=0,
-        vocab_size=TRACK.vocab_size,
-        sequence_length=TRACK.sequence_length,
-        open_rows=lambda: ROWS,
-        meter=Meter(Budget(steps, "steps", 60, 180), 0.0),
-        count_flop=lambda: 0,
-        send=lambda message: None,
-    )
+    run = direct_run(ROWS, f"{steps} steps", vocab_size=TRACK.vocab_size)
     torch.manual_seed(0)
     program = types.ModuleType("program")
     exec(compile(source, "program.py", "exec"), program.__dict__)

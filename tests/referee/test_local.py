@@ -277,12 +277,6 @@ def test_runs_take_turns_where_time_is_the_budget(execute: Execute, spec: JobSpe
     assert seen
 
 
-def test_rows_are_copied_once(executor: LocalExecutor, spec: JobSpec) -> None:
-    key = spec.data_key, spec.track.vocab_size, spec.track.sequence_length
-    assert executor._prepared(*key) is executor._prepared(*key)
-    assert executor._prepared(*key).train_rows.shape[1] == 17
-
-
 def test_a_seed_gives_the_same_score_in_every_isolation_and_another_seed_another(execute: Execute) -> None:
     first = execute().val_bpb
     assert execute().val_bpb == first

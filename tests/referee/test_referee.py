@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny_project import BASELINE
 
@@ -14,12 +15,13 @@ from pytest_autoresearch.core.budget import Budget
 from pytest_autoresearch.core.protocol import (
     Answered,
     Ask,
+    Batch,
+    Draw,
     Logged,
     Message,
     Raised,
     Saved,
     Started,
-    Stepped,
     Trained,
     encode,
 )
@@ -32,21 +34,21 @@ from pytest_autoresearch.referee.process import Candidate, MemoryExceeded, Proce
 from pytest_autoresearch.referee.run import Referee
 from pytest_autoresearch.referee.run_files import SavedFiles
 
+ROWS = np.arange(45, dtype=np.uint16).reshape(5, 9)
 START = Started(["a", "b", "c"])
 
 
 def make_referee(budget: str = "10 steps", **spec: Any) -> tuple[Referee, list[RunProgress]]:
     amount, unit = budget.split()
     track: Any = SimpleNamespace(device="cpu", budget=Budget(float(amount), unit, 60, 180), memory=None)
-    nothing: Any = None
+    data: Any = SimpleNamespace(train_rows=ROWS)
     seen: list[RunProgress] = []
-    job = LocalJob(JobSpec(BASELINE, 0, track, "key", "results/run", **spec), nothing, Path("nowhere"))
+    job = LocalJob(JobSpec(BASELINE, 0, track, "key", "results/run", **spec), data, Path("nowhere"))
     return Referee(job, seen.append), seen
 
 
-def handle(referee: Referee, *messages: Message) -> None:
-    for seconds, message in enumerate(messages):
-        referee._handle_message(message, referee._began + seconds)
+def handle(referee: Referee, *messages: Message) -> list[Batch | None]:
+    return [referee._handle_message(message, referee._began + at) for at, message in enumerate(messages)]
 
 
 def result(referee: Referee) -> Any:
@@ -57,16 +59,17 @@ def result(referee: Referee) -> Any:
 def test_training_is_measured_and_shown() -> None:
     referee, seen = make_referee()
     referee._show()
-    handle(referee, START, Logged(3.0), Stepped(64, 5), Logged(2.0, {"rate": 0.5, "scale": math.inf}), Stepped(64, 9))
+    handle(referee, START, Draw(8, 8, 0), Logged(3.0), Draw(8, 8, 5))
+    handle(referee, Logged(2.0, {"rate": 0.5, "scale": math.inf}), Draw(8, 8, 9))
     referee._show()
     handle(referee, Trained(12, 0))
     got = result(referee)
-    assert (got.steps, got.tokens, got.flop, got.spent) == (2, 128, 12, 2)
+    assert (got.steps, got.tokens, got.flop, got.spent) == (3, 192, 12, 3)
     assert (got.rng_digest, got.scalars, got.cpu_seconds) == (["a", "b", "c"], {"rate": 0.5, "scale": None}, 1.5)
     assert [got.curve[0], got.curve[10], got.memory_gb] == [3.0, 2.0, 2.0]
     assert [progress.stage for progress in seen] == ["starting", "training"]
-    assert (seen[1].done, seen[1].loss, seen[1].tokens_per_second) == (0.2, 2.0, pytest.approx(32))
-    assert seen[1].seconds_left == pytest.approx(16)
+    assert (seen[1].done, seen[1].loss, seen[1].tokens_per_second) == (0.2, 2.0, pytest.approx(128))
+    assert seen[1].seconds_left == pytest.approx(4)
 
 
 def test_a_million_losses_take_no_room() -> None:
@@ -84,8 +87,13 @@ def test_a_million_losses_take_no_room() -> None:
     ("message", "outcome", "reason"),
     [
         (START, Outcome.DISQUALIFIED, "sent an unexpected message: Started("),
-        (Stepped(0, 10), Outcome.DISQUALIFIED, "sent an unexpected message: Stepped(tokens=0, flop=10)"),
-        (Stepped(8, 4), Outcome.DISQUALIFIED, "sent an unexpected message: Stepped("),
+        (Draw(1, 8, 4), Outcome.DISQUALIFIED, "sent an unexpected message: Draw("),
+        (
+            Draw(0, 8, 5),
+            Outcome.DISQUALIFIED,
+            "asked for a batch that `run.batches` would not ask for: batch_size is 0",
+        ),
+        (Batch(b"", 1.0), Outcome.DISQUALIFIED, "sent an unexpected message: Batch("),
         (Trained(4, 0), Outcome.DISQUALIFIED, "sent an unexpected message: Trained("),
         (Answered(5, 0, "float32"), Outcome.DISQUALIFIED, "sent an unexpected message: Answered("),
         (Ask(), Outcome.DISQUALIFIED, "sent an unexpected message: Ask()"),
@@ -107,17 +115,33 @@ def test_a_million_losses_take_no_room() -> None:
 )
 def test_what_ends_a_run(message: Message, outcome: Outcome, reason: str) -> None:
     referee, _ = make_referee()
-    handle(referee, START, Stepped(8, 5))
+    handle(referee, START, Draw(1, 8, 0), Draw(1, 8, 5))
     with pytest.raises(Failed) as failed:
         handle(referee, message)
     assert failed.value.outcome == outcome
     assert failed.value.reason.startswith(reason)
 
 
-def test_a_step_before_the_start_is_charged_all_the_same() -> None:
+def test_batches_come_until_the_referees_own_meter_says_that_the_budget_is_spent() -> None:
+    referee, _ = make_referee("100 flop")
+    answers = handle(referee, START, *(Draw(2, 8, 30 * step) for step in range(5)))[1:]
+    assert [len(answer.rows) if answer else None for answer in answers] == [36, 36, 36, 0, 0]
+    assert [answer.progress for answer in answers if answer] == [0, 0.3, 0.6, 0.9, 1.0]
+    rows = np.frombuffer(b"".join(answer.rows for answer in answers if answer), np.uint16).reshape(-1, 9)
+    assert sorted(rows[:5, 0] // 9) == list(range(5))  # an epoch
+
+
+def test_reading_ends_with_the_tokens_that_a_run_may_draw() -> None:
+    referee, _ = make_referee("100 flop", token_limit=40)
+    answers = handle(referee, START, *(Draw(2, 8, 0) for _ in range(4)), Draw(1, 8, 0))[1:]
+    assert [bool(answer and answer.rows) for answer in answers] == [True, True, False, False, True]
+    assert result(referee).tokens <= 40
+
+
+def test_a_batch_before_the_start_is_refused() -> None:
     referee, _ = make_referee("10 s")
-    handle(referee, Stepped(8, 5), START)
-    assert result(referee).steps == 1
+    with pytest.raises(Failed, match="sent an unexpected message: Draw"):
+        handle(referee, Draw(1, 8, 5))
 
 
 @pytest.mark.parametrize(
@@ -183,7 +207,7 @@ def test_an_exit_and_a_kill_for_memory_are_no_interruptions() -> None:
 def test_a_time_out_says_where() -> None:
     referee, _ = make_referee()
     assert referee._failure(TimeoutError()).reason == "still starting after 180 s"
-    handle(referee, START, Stepped(8, 0))
+    handle(referee, START, Draw(1, 8, 0), Draw(1, 8, 0))
     failed = referee._failure(TimeoutError())
     assert (failed.outcome, failed.reason) == (Outcome.TIMED_OUT, "still training (10% of the budget) after 180 s")
 

@@ -10,7 +10,6 @@ import pytest
 from tiny_project import TinyProject, write
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.data.prepared import Prepared
 from pytest_autoresearch.referee.sandbox import Sandbox, find_sandbox
 
 pytestmark = pytest.mark.usefixtures("recorded")
@@ -93,16 +92,6 @@ def test_a_sandbox_that_does_not_work_is_not_used(
     assert "no sandbox (--ar-sandbox off)" in project.run("--ar-sandbox", "off").stdout.str()
     with pytest.raises(UsageError, match=r"--ar-sandbox bwrap: .* does not work here"):
         find_sandbox("bwrap", [])
-
-
-def test_rows_cannot_be_written_through_their_descriptor(tmp_path: Path) -> None:
-    write(tmp_path / "train.bin", "abcd")
-    rows = Prepared("key", tmp_path, 300, 1).open_train_rows()
-    assert os.pread(rows, 9, 0) == b"abcd"
-    again = os.open(f"/proc/self/fd/{rows}", os.O_RDWR)
-    with pytest.raises(PermissionError):
-        os.pwrite(again, b"x", 0)
-    assert (tmp_path / "train.bin").read_text() == "abcd"
 
 
 def test_secrets_stay_outside(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,20 +11,16 @@ import random
 import socket
 import sys
 import threading
-import time
 import traceback
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_autoresearch.candidate.watcher import leave_keyring, volunteer_for_oom, watch
 from pytest_autoresearch.core import protocol
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass
@@ -38,6 +34,7 @@ class Link:
     job: protocol.Job
     flop: Callable[[], int] = lambda: 0
     busy: threading.Lock = field(default_factory=threading.Lock)  # a program may have threads of its own
+    asking: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def open(cls, channel: socket.socket, memory: mmap.mmap, program: Path) -> "Link":
@@ -51,21 +48,21 @@ class Link:
         with self.busy:
             self.channel.sendall(protocol.encode(message))
 
+    def draw(self, wanted: protocol.Draw) -> protocol.Batch:
+        """Ask the referee for a batch."""
+        with self.asking:
+            self.send(wanted)
+            answer = protocol.decode(next(self.lines))
+        assert isinstance(answer, protocol.Batch)
+        return answer
+
     def receive_file(self) -> int:
-        """The descriptor that the referee sends next."""
+        """The descriptor of the device memory, which the referee sends next."""
         _, (file,), *_ = socket.recv_fds(self.channel, 1, 1)
         return file
 
-    def receive_rows(self) -> "np.ndarray":
-        """Rows of tokens (N, T + 1) uint16, memory-mapped, in a file that the referee sends next."""
-        import numpy as np
-
-        with open(self.receive_file(), "rb") as rows:
-            return np.memmap(rows, dtype=np.uint16, mode="r").reshape(-1, self.job.sequence_length + 1)
-
 
 def main() -> None:
-    began = time.monotonic()
     channel = socket.socket(fileno=int(sys.argv[1]))
     memory = mmap.mmap(int(sys.argv[2]), 0)
     volunteer_for_oom()
@@ -75,19 +72,18 @@ def main() -> None:
     try:
         # Everything from here on is counted: also work between batches, after the last batch, and in answers.
         with count_flop(link.job.budget.unit == "flop") as link.flop:
-            serve(train(link, began), link)
+            serve(train(link), link)
     except BaseException as error:  # SystemExit and KeyboardInterrupt, too, end a run
         link.send(describe(error, str(link.program)))
         sys.exit(1)
 
 
-def train(link: Link, began: float) -> Any:
+def train(link: Link) -> Any:
     """Import the program and train it. Returns what its `train` returned: tokens (B, T) → logits (B, T, vocab)."""
     import numpy as np
     import torch
 
     from pytest_autoresearch.candidate.run import Run, finish_queue
-    from pytest_autoresearch.core.budget import Meter
 
     job = link.job
     torch.set_num_threads(job.threads)
@@ -100,8 +96,9 @@ def train(link: Link, began: float) -> Any:
         seed=job.seed,
         vocab_size=job.vocab_size,
         sequence_length=job.sequence_length,
-        open_rows=link.receive_rows,
-        meter=Meter(job.budget, began, compiles=job.device != "cpu"),
+        train_tokens=job.train_tokens,
+        amount=job.budget.amount,
+        draw=link.draw,
         count_flop=link.flop,
         send=link.send,
     )

@@ -3,29 +3,35 @@
 import hashlib
 import math
 import random
-import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pytest_autoresearch.candidate.batches import feed
 from pytest_autoresearch.core import protocol
 from pytest_autoresearch.core.budget import Meter
+
+AHEAD = 2
+"""How many steps a program may be ahead of a GPU, which works through a queue."""
 
 
 class Diverged(BaseException):
     """The loss is NaN or infinite. Not an Exception, so that `except Exception` in a program does not catch it."""
 
 
-def rng_digest() -> list[str]:
-    """Digests of the states of torch's, NumPy's and Python's random number generators."""
-    states = (
+def rng_digest(device: torch.device) -> list[str]:
+    """Digests of the states of torch's, NumPy's and Python's random number generators, and of the device's own."""
+    states = [
         torch.get_rng_state().numpy().tobytes(),
         repr(np.random.get_state()).encode(),
         repr(random.getstate()).encode(),
-    )
+    ]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state().numpy().tobytes())
+    elif device.type == "mps":
+        states.append(torch.mps.get_rng_state().numpy().tobytes())
     return [hashlib.sha256(state).hexdigest()[:16] for state in states]
 
 
@@ -48,24 +54,27 @@ class Run:
         seed: int,
         vocab_size: int,
         sequence_length: int,
-        open_rows: Callable[[], np.ndarray],
-        meter: Meter,
+        train_tokens: int,
+        amount: float,
+        draw: Callable[[protocol.Draw], protocol.Batch],
         count_flop: Callable[[], int],
         send: Callable[[protocol.Message], None],
     ) -> None:
+        """`train_tokens`: length of the training text; `amount`: the budget; `draw` asks the referee for a batch."""
         self._device = torch.device(device)
         self._seed = seed
         self._vocab_size = vocab_size
         self._sequence_length = sequence_length
-        self._open_rows = open_rows
-        self._rows: np.ndarray | None = None
-        self._meter = meter
+        self._train_tokens = train_tokens
+        self._amount = amount
+        self._draw = draw
         self._count_flop = count_flop
         self._send = send
         self._saved = protocol.SaveQuota()
         self._closed = False
-        self._random = np.random.default_rng(seed)
+        self._batches = 0
         self._progress = 0.0
+        self._queued: deque[torch.cuda.Event] = deque()  # ends of the last steps
 
     @property
     def device(self) -> torch.device:
@@ -91,18 +100,15 @@ class Run:
     def progress(self) -> float:
         """Share of the budget spent before the current batch: 0 at the first batch, close to 1 at the last.
 
-        It never falls, except during the first ten batches on a GPU: part of their time may turn out to be
-        compilation, which is free.
+        Under a budget in flop it is the share of the tokens that a run may draw, if that is more. It never falls,
+        except during the first ten batches on a GPU: part of their time may turn out to be compilation, which is free.
         """
-        if self._meter.warms_up:
-            return self._meter.progress
-        self._progress = max(self._progress, self._meter.progress)
         return self._progress
 
     @property
     def remaining(self) -> float:
         """The rest of the budget, in its unit (seconds, flop, steps or tokens)."""
-        return (1.0 - self.progress) * self._meter.budget.amount
+        return (1.0 - self.progress) * self._amount
 
     def batches(self, batch_size: int, sequence_length: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (tokens, targets), each (batch_size, sequence_length) int64 on `device`, until the budget is spent.
@@ -112,21 +118,41 @@ class Run:
         with the same budget. ValueError if an argument is not a whole number in range.
         """
         length = self._sequence_length if sequence_length is None else sequence_length
-        windows = self._windows(length, self._begin())
-        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1")
-        batch_size, length = int(batch_size), int(length)
-        coming = feed(windows, self._shuffled(len(windows), batch_size), self._device)
-        while self._meter.allows_step():
-            batch = next(coming)
-            try:
-                yield batch[:, :-1], batch[:, 1:]
-            finally:  # also if the program leaves its loop early: the last batch counts
-                if self._meter.warms_up:  # the time of each of these steps counts; later only their sum does
-                    finish_queue(self._device)
-                flop = self._count_flop()
-                self._meter.step(batch_size * length, flop, time.monotonic())
-                self._send(protocol.Stepped(batch_size * length, flop))
+        size = _plain(batch_size), _plain(length)
+        protocol.check_draw(*size, self._sequence_length, self._train_tokens)
+        while (batch := self._next_batch(*size)) is not None:
+            yield batch[:, :-1], batch[:, 1:]
+
+    def _next_batch(self, batch_size: int, length: int) -> Tensor | None:
+        """A batch (batch_size, length + 1) int64 on the device, or None if the budget is spent."""
+        if self._closed:
+            return None
+        if not self._batches:
+            self._send(protocol.Started(rng_digest(self._device)))
+        self._keep_pace()
+        answer = self._draw(protocol.Draw(batch_size, length, self._count_flop()))
+        warms_up = self._device.type != "cpu" and self._batches < Meter.WARM_UP_STEPS
+        self._progress = answer.progress if warms_up else max(self._progress, answer.progress)
+        if not answer.rows:
+            return None
+        self._batches += 1
+        tokens = torch.frombuffer(bytearray(answer.rows), dtype=torch.int16).view(batch_size, length + 1)
+        if self._device.type == "cuda":  # two bytes per token, and the host does not wait
+            tokens = tokens.pin_memory().to(self._device, non_blocking=True)
+        return tokens.to(self._device).to(torch.int64) & 0xFFFF  # the 16 bits, read without a sign
+
+    def _keep_pace(self) -> None:
+        """Wait until the device has done all but the last steps.
+
+        Else a program that never looks at its loss queues more steps than its seconds allow. The first steps are
+        charged one by one, so there the host waits for each of them.
+        """
+        if self._batches <= Meter.WARM_UP_STEPS:
+            finish_queue(self._device)
+        elif self._device.type == "cuda":
+            self._queued.append(torch.cuda.current_stream(self._device).record_event())
+            if len(self._queued) > AHEAD:
+                self._queued.popleft().synchronize()
 
     def log(self, loss: Tensor | float, **scalars: Tensor | float) -> None:
         """Report the loss (nats per token) of the current step, and any other figures by name.
@@ -154,33 +180,12 @@ class Run:
         for start in range(0, max(1, len(data)), protocol.SAVED_CHUNK):
             self._send(protocol.Saved(name, data[start : start + protocol.SAVED_CHUNK], first=not start))
 
-    def _begin(self) -> np.ndarray:
-        """The training rows, (N, T + 1). The referee sends them when the clock starts, not earlier."""
-        if self._rows is None:
-            self._meter.start(time.monotonic())
-            self._send(protocol.Started(rng_digest()))
-            self._rows = self._open_rows()
-        return self._rows
-
     def _close(self) -> None:
         """Note that `train` has returned. From now on nothing is sent, for example by `log` or a leftover loop."""
         self._closed = True
         self._send = lambda message: None
 
-    def _windows(self, length: int, rows: np.ndarray) -> np.ndarray:
-        """All sequences that a batch may hold: (N, length + 1), a view of the rows. ValueError if there are none."""
-        if length == self._sequence_length:
-            return rows
-        stream = rows.reshape(-1)
-        if not isinstance(length, int | np.integer) or not 1 <= length < len(stream):
-            raise ValueError(f"sequence_length is {length!r}; it must be a whole number from 1 to {len(stream) - 1}")
-        return np.lib.stride_tricks.sliding_window_view(stream, length + 1)[::length]
 
-    def _shuffled(self, rows: int, batch_size: int) -> Iterator[np.ndarray]:
-        """Row numbers of each batch: (batch_size,). If an epoch ends within a batch, the next epoch fills it."""
-        left = np.empty(0, dtype=np.int64)
-        while True:
-            while len(left) < batch_size:
-                left = np.concatenate([left, self._random.permutation(rows)])
-            yield left[:batch_size]
-            left = left[batch_size:]
+def _plain(number: int) -> int:
+    """NumPy's whole numbers as Python's; anything else as it is."""
+    return int(number) if isinstance(number, np.integer) else number

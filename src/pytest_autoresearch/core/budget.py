@@ -1,7 +1,8 @@
-"""A budget, and a meter of what a run has spent. Both sides of a run use this code, each with its own clock."""
+"""A budget, and the referee's meter of what a run has spent."""
 
 import math
 import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,16 +34,23 @@ def exact(amount: float) -> str:
 
 
 class Meter:
-    """Measures what a run has spent of its budget, step by step.
+    """Measures what a run has spent of its budget, and decides before each batch whether the run may have it.
 
-    The candidate's meter ends the batches. The referee's meter checks it, with the referee's own clock. Times are
-    monotonic seconds; `began` is when the candidate process was started. `compiles`: the first steps may compile.
+    Times are monotonic seconds; `began` is when the candidate process was started. `compiles`: the first steps may
+    compile. `token_limit` is the most tokens that the run may draw, None for no limit. Only the referee has a meter,
+    because a program could change one in its own process.
     """
 
     WARM_UP_STEPS = 10
+    RECENT_STEPS = 10
+    """A step is expected to cost, per token, what the second most expensive of so many last ones did: one may be an
+    exception, such as a first step that also looks at the data."""
+    SLACK = 0.01
+    """The share of the budget by which the end of a step, or work after the last batch, may miss the budget."""
 
-    def __init__(self, budget: Budget, began: float, compiles: bool = True) -> None:
+    def __init__(self, budget: Budget, began: float, compiles: bool = True, token_limit: float | None = None) -> None:
         self.budget = budget
+        self.token_limit = token_limit
         self._compiles = compiles
         self.steps = 0
         self.tokens = 0
@@ -55,13 +63,38 @@ class Meter:
         self._steady_tokens = 0
         self._afterwards = 0.0  # seconds from the last step to the end of `train`
         self._finished = False
-        self._last_cost = 0.0
+        self._costs: deque[float] = deque(maxlen=self.RECENT_STEPS)  # per token, of the last steps
+        self._largest = 0.0  # what the most expensive step cost
+        self._in_hand = 0  # tokens of the batch that the program works on
+        self._spent_at_end: float | None = None  # when another batch was refused
+        self._slack = 0.0
 
     def start(self, now: float) -> None:
         """Note that the first batch is handed out. Later calls change nothing."""
         if self._last is None:
             self._last = now
             self._startup = now - self._began
+
+    def draw(self, tokens: int, flop: int, now: float) -> bool:
+        """Whether the program gets the batch of `tokens` tokens that it asks for. The step before it has ended.
+
+        `flop` is the total of the run so far. A batch is granted if the run still has budget for it, and ends nearer
+        to its budget with another such step than without it.
+        """
+        self.end_step(flop, now)
+        if self.allows_step(tokens):
+            self._in_hand, self._spent_at_end = tokens, None
+            return True
+        if self._spent_at_end is None:
+            self._spent_at_end = self.spent
+        return False
+
+    def end_step(self, flop: int, now: float) -> None:
+        """Note that the program is done with the batch in hand, if it has one."""
+        if self._in_hand:
+            self.step(self._in_hand, flop, now)
+            self._in_hand = 0
+        self.flop = flop
 
     def step(self, tokens: int, flop: int, now: float) -> None:
         """Note the end of a step over `tokens` tokens. `flop` is the total of the run so far."""
@@ -77,10 +110,14 @@ class Meter:
         else:
             self._steady_seconds += seconds
             self._steady_tokens += tokens
-        self._last_cost = self.spent - before
+        cost = max(0.0, self.spent - before)
+        self._costs.append(cost / tokens)
+        self._largest = max(self._largest, cost)
 
     def finish(self, flop: int, now: float) -> None:
         """Note that `train` has returned. Work after its last step is charged like any other work."""
+        self._slack = self._tolerance(self._largest)  # of the steps before: the last one may have been stretched
+        self.end_step(flop, now)
         self.start(now)  # a program that asked for no batch has not started before
         assert self._last is not None
         self.flop = flop
@@ -146,25 +183,46 @@ class Meter:
 
     @property
     def progress(self) -> float:
-        """The share of the budget that is spent, 0 to 1."""
-        return min(1.0, self.spent / self.budget.amount)
+        """The share of the budget that is spent, or of the tokens that may be drawn if that is more: 0 to 1."""
+        drawn = (self.tokens + self._in_hand) / self.token_limit if self.token_limit else 0.0
+        return min(1.0, max(self.spent / self.budget.amount, drawn))
 
-    def allows_step(self) -> bool:
-        """Whether another step like the last one is allowed, and would end nearer to the budget than stopping now."""
-        spent, cost = self.spent, self._last_cost
-        return spent < self.budget.amount and spent + cost / 2 <= self.budget.amount and spent + cost <= self._allowed
+    def allows_step(self, tokens: int) -> bool:
+        """Whether another step, over `tokens` tokens, is allowed and would end nearer to the budget than stopping."""
+        if self.token_limit and self.tokens + tokens > self.token_limit:
+            return False
+        likely = sorted(self._costs)[-2:][:1] or [0.0]
+        cost = 1.0 if self.budget.unit == "steps" else tokens * likely[0]
+        return self.spent < self.budget.amount and self.spent + cost <= self.budget.amount + self._tolerance(cost)
+
+    def _tolerance(self, cost: float) -> float:
+        """How much more than the budget may be spent, if a step costs `cost`: half a step, at most SLACK.
+
+        Steps do not end exactly on the budget. Steps are whole, so nothing is left over if they are its unit.
+        """
+        return 0.0 if self.budget.unit == "steps" else min(cost / 2, self.SLACK * self.budget.amount)
 
     @property
-    def _allowed(self) -> float:
-        """The most that may be spent: a tenth more than the budget, because steps do not end exactly on it."""
-        return self.budget.amount * (1.0 if self.budget.unit == "steps" else 1.1)
+    def refused_for_tokens(self) -> bool:
+        """Whether the limit on tokens ended the batches, not the budget."""
+        nearly_all = (1 - 2 * self.SLACK) * self.budget.amount
+        return bool(self.token_limit) and self._spent_at_end is not None and self._spent_at_end < nearly_all
 
     def overspent(self) -> str:
-        """A sentence if the run spent more than its budget allows, else ""."""
-        hiccup = 1.0 if self.budget.unit == "s" else 0.0  # seconds that a busy machine may take in the last step
-        if self.spent <= self._allowed + hiccup:
+        """A sentence if the run spent more than its budget allows, else "".
+
+        The last step, which was allowed, may cost more than those before it: by SLACK of the budget. What comes after
+        it may cost half of the most expensive step, and no more than that share either.
+        """
+        amount, unit = self.budget.amount, self.budget.unit
+        hiccup = 1.0 if unit == "s" else 0.0  # seconds that a busy machine may take in the last step
+        at_end = self._spent_at_end or 0.0
+        most_at_end = amount * (1.0 if unit == "steps" else 1 + 2 * self.SLACK)
+        if self.spent <= max(amount, min(at_end, most_at_end)) + self._slack + hiccup:
             return ""
-        return f"spent {self.spent:.4g} {self.budget.unit} of a budget of {self.budget}, in {self.steps} steps"
+        after = self.spent - at_end
+        words = f", {after:.3g} of it after the last batch" if at_end and after else ""
+        return f"spent {self.spent:.4g} {unit} of a budget of {self.budget}, in {self.steps} steps{words}"
 
 
 def parse_amount(text: object, units: Sequence[str] = UNITS) -> tuple[float, str]:

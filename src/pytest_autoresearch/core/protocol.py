@@ -21,6 +21,8 @@ SAVED_CHUNK = 1 << 19
 """The most bytes of a saved file in one message. In base64 they are well below `MAX_LINE`."""
 SAVED_BYTES, SAVED_FILES = 16_000_000, 64
 """The most bytes and files that one run may save."""
+MAX_BATCH = 1 << 22
+"""The most tokens of a batch."""
 SAVED_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 
@@ -33,7 +35,7 @@ class Job:
 
     `memory` is the track's limit in bytes, None for no limit. Each `Ask` is about (batch_size, sequence_length) tokens.
     With `shares_device`, logits go into device memory, and its descriptor is sent before the first `Ask`. Otherwise
-    they go into the host's shared memory.
+    they go into the host's shared memory. `train_tokens` is the length of the training text.
     """
 
     seed: Count
@@ -44,7 +46,19 @@ class Job:
     batch_size: Count
     sequence_length: Count
     vocab_size: Count
+    train_tokens: Count
     shares_device: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The answer to a `Draw`: `rows` are the tokens (batch_size, sequence_length + 1) uint16, row by row.
+
+    They are empty when the budget is spent. `progress` is the share of it that was spent before this batch, 0 to 1.
+    """
+
+    rows: bytes
+    progress: float
 
 
 @dataclass(frozen=True)
@@ -57,23 +71,24 @@ class Ask:
 
 @dataclass(frozen=True)
 class Started:
-    """The program asked for its first batch: the clock starts, and the candidate waits for the training rows.
+    """The program is about to ask for its first batch: the clock starts.
 
-    `rng_digest` holds digests of the states of torch's, NumPy's and Python's random numbers.
+    `rng_digest` holds digests of the states of torch's, NumPy's, Python's and, on a GPU, the device's random numbers.
     """
 
     rng_digest: list[str]
 
     def __post_init__(self) -> None:
-        if len(self.rng_digest) != 3:
-            raise ValueError("rng_digest must hold three digests")
+        if len(self.rng_digest) not in (3, 4):
+            raise ValueError("rng_digest must hold three or four digests")
 
 
 @dataclass(frozen=True)
-class Stepped:
-    """A step over `tokens` tokens has ended. `flop` is the total of the run so far."""
+class Draw:
+    """The program asks for a batch, so its last step has ended. `flop` is the total of the run so far."""
 
-    tokens: Count
+    batch_size: Count
+    sequence_length: Count
     flop: Count
 
 
@@ -120,7 +135,7 @@ class Raised:
     traceback: str
 
 
-Message = Job | Ask | Started | Stepped | Logged | Saved | Trained | Answered | Raised
+Message = Job | Batch | Ask | Started | Draw | Logged | Saved | Trained | Answered | Raised
 _KINDS: dict[str, type[Message]] = {kind.__name__.lower(): kind for kind in get_args(Message)}
 
 
@@ -189,6 +204,21 @@ _READ: dict[Any, Callable[[object], Any]] = {
 
 
 # -- limits --
+
+
+def check_draw(batch_size: int, sequence_length: int, usual_length: int, train_tokens: int) -> None:
+    """ValueError if no batch can have this size. The candidate checks before it asks, the referee when it is asked.
+
+    `usual_length` is the track's own sequence length, `train_tokens` the length of the training text.
+    """
+    shortest, longest = max(1, usual_length // 16), train_tokens - 1
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1")
+    if not isinstance(sequence_length, int) or not shortest <= sequence_length <= longest:
+        allowed = f"a whole number from {shortest} to {longest}"
+        raise ValueError(f"sequence_length is {sequence_length!r}; it must be {allowed}")
+    if batch_size * sequence_length > MAX_BATCH:
+        raise ValueError(f"a batch of {batch_size} × {sequence_length} tokens; it may have at most {MAX_BATCH:,}")
 
 
 @dataclass

@@ -27,7 +27,8 @@ class RunStats:
     """Measurements of runs: each list has one entry per run, in the order of the seeds.
 
     `val_bpb` is None for a run without a score. `curve` holds the mean training loss (nats per token) in each hundredth
-    of the budget. `free_seconds` are the seconds of import, building and compilation that were not charged.
+    of the budget. `free_seconds` are the seconds of import, building and compilation that were not charged. `tokens` is
+    how many tokens were drawn.
     `first_answer` is by how many seconds the first answer took longer than the median answer. `memory_gb` is the peak.
     `isolation` is "sandbox" or "process": what separated the program from its score.
     """
@@ -38,6 +39,7 @@ class RunStats:
     cpu_seconds: list[float] = field(default_factory=list)
     free_seconds: list[float] = field(default_factory=list)
     first_answer: list[float] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
     memory_gb: list[float] = field(default_factory=list)
     isolation: list[str] = field(default_factory=list)
 
@@ -50,6 +52,8 @@ class RunStats:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunStats":
         """The inverse of `dataclasses.asdict`. TypeError or ValueError where the fields are others."""
+        values = dict(values)
+        values.setdefault("tokens", [0] * len(values.get("val_bpb", ())))  # older versions did not write it
         stats = check_types(cls(**values))
         if len({len(column) for column in vars(stats).values()}) > 1:
             raise ValueError("stats need an entry for each run in every list")

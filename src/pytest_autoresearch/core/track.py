@@ -44,6 +44,8 @@ class Track:
     """Known standard deviation of a paired difference (bits per byte) between two equally good programs."""
     simplify_margin: float | None = None
     """The most bits per byte by which a program with `GOAL = "simplify"` may be worse."""
+    token_factor: float = 2.0
+    """Under a budget in flop, a run may draw so many times the tokens of the baseline's runs: reading costs no flop."""
     max_memory_growth: float | None = None
     """How much more memory than the baseline an experiment may use, as a share of the baseline's memory."""
 
@@ -79,6 +81,12 @@ def _positive(value: object, below: float = math.inf, allowed: str = "a positive
     return float(value)
 
 
+def _at_least_one(value: object) -> float:
+    if (number := _positive(value, allowed="a number of at least 1")) < 1:
+        raise ValueError("a number of at least 1")
+    return number
+
+
 def _seconds(value: object) -> float:
     return parse_amount(value, ["s"])[0]
 
@@ -104,6 +112,7 @@ _KEYS: dict[tuple[str, str], Callable[[object], Any]] = {
 }
 _OPTIONAL: dict[tuple[str, str], Callable[[object], Any]] = {
     ("budget", "memory"): _bytes,
+    ("budget", "token_factor"): _at_least_one,
     ("verdict", "noise"): _positive,
     ("verdict", "simplify_margin"): _positive,
     ("verdict", "max_memory_growth"): _positive,

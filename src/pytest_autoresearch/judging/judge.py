@@ -149,13 +149,15 @@ class Judge:
 def within_limits(spec: JobSpec, record: Record | None) -> JobSpec:
     """The job with limits on what its budget does not count, from the baseline's runs; no limits without a record.
 
-    They limit CPU seconds under a budget in flop, and starting and compiling on a GPU under a budget in seconds.
+    They limit CPU seconds and the tokens that are read under a budget in flop, and starting and compiling on a GPU
+    under a budget in seconds.
     """
     if record is None:
         return spec
     track, budget, stats = spec.track, spec.track.budget, record.stats
     if budget.unit == "flop" and any(stats.cpu_seconds):
-        return replace(spec, cpu_limit=FACTOR * stats.mean("cpu_seconds") + SLACK)
+        cpu_limit = FACTOR * stats.mean("cpu_seconds") + SLACK
+        return replace(spec, cpu_limit=cpu_limit, token_limit=track.token_factor * stats.mean("tokens") or None)
     if budget.unit == "s" and track.device != "cpu" and any(stats.free_seconds):
         startup = min(budget.startup, FACTOR * stats.mean("free_seconds") + SLACK)
         return replace(

@@ -63,7 +63,7 @@ def make_plan(context: Context, experiment: Experiment, program: Program, record
 def verdict_key(context: Context, experiment: Experiment, program: Program, record: Record) -> str:
     """A digest of everything that determines a verdict: program, track, data, budget, platform, isolation, record."""
     track = context.track
-    rule = [track.seeds, track.alpha, track.noise, track.simplify_margin, track.max_memory_growth]
+    rule = [track.seeds, track.alpha, track.noise, track.simplify_margin, track.max_memory_growth, track.token_factor]
     setting = [context.fingerprint, track.budget.limit, track.batch_size, track.memory, *rule]
     judged_by = [context.baseline_program.code_sha, record.scores, context.isolation.kind]
     return digest([program.code_sha, experiment.simplifies, setting, judged_by])

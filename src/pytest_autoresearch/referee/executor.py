@@ -14,9 +14,9 @@ class JobSpec:
     """One run to do, in plain values, so that it can travel; each host finds its own data, sandbox and device.
 
     `source` is trained with `seed` on `track`, on the rows that `data_key` names. The evidence goes into the folder
-    `evidence`, relative to the project. `isolation` is what the user wants: "auto", "bwrap" or "off". Two limits come
-    from the baseline's runs, None if unknown: `cpu_limit`, the CPU seconds of the whole run, and `first_answer`, the
-    seconds by which the first answer may take longer than the median answer.
+    `evidence`, relative to the project. `isolation` is what the user wants: "auto", "bwrap" or "off". Three limits come
+    from the baseline's runs, None if unknown: `cpu_limit`, the CPU seconds of the whole run; `token_limit`, the tokens
+    that it may draw; and `first_answer`, the seconds by which the first answer may take longer than the median answer.
     """
 
     source: str
@@ -26,6 +26,7 @@ class JobSpec:
     evidence: str
     isolation: str = "auto"
     cpu_limit: float | None = None
+    token_limit: float | None = None
     first_answer: float | None = None
 
 

@@ -34,7 +34,6 @@ class LocalExecutor:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._surroundings = cache(self._look_around)
-        self._prepared = cache(Prepared.of)  # it holds sealed copies of the rows, so each key has one object
 
     def isolation(self, wanted: str, track: Track) -> Isolation:
         """The isolation of runs on a track, if "auto", "bwrap" or "off" is wanted. UsageError if it is unavailable.
@@ -54,7 +53,7 @@ class LocalExecutor:
         """
         track, folder = spec.track, self._root / spec.evidence
         found = self._surroundings(spec.isolation, track.device, track.corpus)
-        data = self._prepared(spec.data_key, track.vocab_size, track.sequence_length)
+        data = Prepared.of(spec.data_key, track.vocab_size, track.sequence_length)
         job = LocalJob(spec, data, folder, found.sandbox, found.shares_device)
         with self._turn(track):
             on_progress(RunProgress("starting"))

@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import select
 import selectors
 import signal
 import socket
@@ -124,8 +125,17 @@ class Candidate:
         }
 
     def send(self, message: protocol.Message) -> None:
-        with suppress(OSError):  # the process has ended: the next `receive` says how
-            self._channel.sendall(protocol.encode(message))
+        """Send a message. TimeoutError, MemoryExceeded if the candidate does not read it within its limits."""
+        data = memoryview(protocol.encode(message))
+        while data:
+            try:
+                data = data[self._channel.send(data, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                select.select([], [self._channel], [], TICK)
+                self._check_limits()
+                self._tick()
+            except OSError:  # the process has ended: the next `receive` says how
+                return
 
     def send_file(self, file: int) -> None:
         """Hand over an open file, by its descriptor."""

@@ -2,16 +2,16 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 
 from pytest_autoresearch.core import protocol
 from pytest_autoresearch.core.budget import Meter
-from pytest_autoresearch.core.protocol import Logged, Message, Raised, Saved, Started, Stepped, Trained
+from pytest_autoresearch.core.protocol import Batch, Draw, Logged, Message, Raised, Saved, Started, Trained
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.core.track import threads
+from pytest_autoresearch.referee.batches import Batches
 from pytest_autoresearch.referee.executor import RunProgress, RunResult
 from pytest_autoresearch.referee.failures import Failed, crash, oom_hint, unexpected
 from pytest_autoresearch.referee.job import LocalJob
@@ -21,7 +21,7 @@ from pytest_autoresearch.referee.run_files import RunLog, SavedFiles, empty_fold
 CURVE_POINTS = 100
 OTHERS_CPU = 1.0
 """CPU seconds that the processes started by a program may use under a budget in flop: their flop are not counted."""
-COMPILES_NOTHING = b"[torch.compile does nothing here: the budget is in flop, and compiled code cannot be counted]\n"
+COMPILES_NOTHING = "torch.compile does nothing here: the budget is in flop, and compiled code cannot be counted"
 
 
 class Referee:
@@ -31,7 +31,9 @@ class Referee:
         self.job = job
         self._on_progress = on_progress
         self._began = time.monotonic()
-        self._meter = Meter(job.track.budget, self._began, compiles=job.track.device != "cpu")
+        compiles = job.track.device != "cpu"
+        self._meter = Meter(job.track.budget, self._began, compiles, token_limit=job.spec.token_limit)
+        self._batches = Batches(job.data.train_rows, job.spec.seed)
         self._stage = "starting"
         self._loss = math.nan
         self._losses = [(0.0, 0)] * CURVE_POINTS  # their sum and their number: a program may log millions
@@ -47,10 +49,13 @@ class Referee:
     def run(self) -> RunResult:
         """Train and score; leaves no process behind. Writes the evidence into the job's folder, or raises OSError."""
         empty_folder(self.job.folder, self.job.spec.source)
-        with self._start() as candidate:
+        log = RunLog(self.job.folder / "log.txt")
+        with self._start(log) as candidate:
             val_bpb, failed = None, None
             try:
                 self._train(candidate)
+                if self._meter.refused_for_tokens:
+                    log.note(f"its batches ended after {self._meter.tokens:,} tokens: a run may draw no more here")
                 val_bpb = self._score(candidate)
                 self._check_cpu(candidate)
             except (TimeoutError, Failed, ProcessExited, MemoryExceeded, Forged) as error:
@@ -64,14 +69,13 @@ class Referee:
         (self.job.folder / "result.json").write_text(json.dumps(asdict(result)) + "\n", encoding="utf-8")
         return result
 
-    def _start(self) -> Candidate:
-        """Start the candidate's process."""
+    def _start(self, log: RunLog) -> Candidate:
+        """Start the candidate's process, whose output goes into `log`."""
         from pytest_autoresearch.core.exchange import Exchange  # not above: collection must not import torch
 
         track, folder = self.job.track, self.job.folder
-        log = RunLog(folder / "log.txt")
         if track.budget.unit == "flop" and "torch.compile" in self.job.spec.source:
-            log.write(COMPILES_NOTHING)
+            log.note(COMPILES_NOTHING)
         tokens, logits = Exchange.sizes(track.batch_size, track.sequence_length, track.vocab_size)
         return Candidate(
             folder / "program.py",
@@ -87,16 +91,11 @@ class Referee:
 
     def _train(self, candidate: Candidate) -> None:
         """Follow the candidate until it has trained. Failed if it breaks a rule, or an exception ends it."""
-        rows = self.job.data.open_train_rows()  # before the candidate's clock starts
-        try:
-            candidate.send(self._first_message())
-            while self._stage != "trained":
-                message = candidate.receive()
-                self._handle_message(message, time.monotonic())
-                if isinstance(message, Started):
-                    candidate.send_file(rows)
-        finally:
-            os.close(rows)
+        candidate.send(self._first_message())
+        while self._stage != "trained":
+            message = candidate.receive()
+            if answer := self._handle_message(message, time.monotonic()):
+                candidate.send(answer)
         if reason := self._meter.overspent():
             raise Failed(Outcome.DISQUALIFIED, reason)
         self._check_cpu(candidate)
@@ -112,19 +111,23 @@ class Referee:
             batch_size=track.batch_size,
             sequence_length=track.sequence_length,
             vocab_size=track.vocab_size,
+            train_tokens=self.job.data.train_rows.size,
             shares_device=self.job.shares_device,
         )
 
-    def _handle_message(self, message: Message, now: float) -> None:
-        """Handle one message of training that arrived at `now` (monotonic seconds). Failed."""
+    def _handle_message(self, message: Message, now: float) -> Batch | None:
+        """Handle one message of training that arrived at `now` (monotonic seconds). Returns the answer to a `Draw`.
+
+        Failed if the message ends the run.
+        """
         meter = self._meter
         match message:
             case Started() if self._stage == "starting":
                 meter.start(now)
                 self._stage = "training"
                 self._rng_digest = message.rng_digest
-            case Stepped() if message.tokens and message.flop >= meter.flop:
-                meter.step(message.tokens, message.flop, now)
+            case Draw() if self._stage == "training" and message.flop >= meter.flop:
+                return self._draw(message, now)
             case Logged():
                 self._handle_log(message)
             case Saved():
@@ -140,6 +143,18 @@ class Referee:
                 raise crash(message, self.job.spec.source, self.job.track.memory)
             case _:
                 raise unexpected(message)
+        return None
+
+    def _draw(self, wanted: Draw, now: float) -> Batch:
+        """The batch that a program asks for, or the answer that its budget is spent. Failed."""
+        meter, size = self._meter, (wanted.batch_size, wanted.sequence_length)
+        granted = meter.draw(wanted.batch_size * wanted.sequence_length, wanted.flop, now)
+        try:
+            rows = self._batches.draw(*size) if granted else None
+        except ValueError as error:  # the candidate's own side checks, too
+            reason = f"asked for a batch that `run.batches` would not ask for: {error}"
+            raise Failed(Outcome.DISQUALIFIED, reason) from None
+        return Batch(b"" if rows is None else rows.tobytes(), meter.progress)
 
     def _handle_log(self, message: Logged) -> None:
         self._loss = message.loss

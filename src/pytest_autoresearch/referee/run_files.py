@@ -27,6 +27,10 @@ class RunLog:
             self._dropped += len(self._tail) - LOG_BYTES
             self._tail = self._tail[-LOG_BYTES:]
 
+    def note(self, words: str) -> None:
+        """Write a line of the referee's own."""
+        self.write(f"[{words}]\n".encode())
+
     def last_lines(self, count: int = 5) -> str:
         """The last lines of the output, for a process that ended without a message."""
         text = self._tail or Path(self._file.name).read_bytes()[-4096:]
