@@ -4,13 +4,16 @@
 
 The plain loader is what a program without ours does while it trains: it tokenises 128 documents at a time (tiktoken,
 all cores), keeps 1,000 of them, and fills each row by looking through all of these for the longest that still fits.
-Ours has packed the same rows once, before; while a program trains, a thread gathers them. The text is Python's own
-standard library, cut into documents as long as those of the web: log-normal, half of them under 600 tokens.
+Ours has packed the same rows once, before; the referee gathers them and sends them through a socket, as in a run. The
+text is Python's own standard library, cut into documents as long as those of the web: log-normal, half of them under
+600 tokens.
 """
 
 import argparse
 import os
 import random
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -19,11 +22,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from pytest_autoresearch.candidate.batches import feed
 
+from pytest_autoresearch.core.protocol import Batch, decode, encode
 from pytest_autoresearch.data.packing import pack
 from pytest_autoresearch.data.sources import open_corpus
 from pytest_autoresearch.data.tokenizer import Tokenizer, train_tokenizer
+from pytest_autoresearch.referee.batches import Batches
 
 VOCAB_SIZE = 8192
 BATCH_TOKENS = 2**17
@@ -105,14 +109,32 @@ def plain_batches(texts: list[str], tokenizer: Tokenizer, length: int) -> Iterat
 
 
 def our_batches(packed: np.ndarray, length: int) -> Iterator[torch.Tensor]:
-    """From a file, as a run has them, in a new order every epoch."""
-    draw = np.random.default_rng(0)
+    """From a file, as a run has them, in a new order every epoch: each is asked for, drawn and sent."""
+    ours, theirs = socket.socketpair()
     with TemporaryDirectory() as folder:
         path = Path(folder, "rows.bin")
         packed.tofile(path)
         rows = np.memmap(path, dtype=np.uint16, mode="r").reshape(-1, length + 1)
-        picks = (draw.integers(0, len(rows), BATCH_TOKENS // length) for _ in iter(int, 1))
-        yield from feed(rows, picks, torch.device("cpu"))
+        batches, size = Batches(rows, 0), BATCH_TOKENS // length
+
+        def serve() -> None:
+            while ours.recv(1):
+                drawn = batches.draw(size, length).tobytes()
+                ours.sendall(encode(Batch(len(drawn), 0.5)) + drawn)
+
+        threading.Thread(target=serve).start()
+        with ours, theirs, theirs.makefile("rb", buffering=1 << 20) as incoming:
+            try:
+                while True:
+                    theirs.sendall(b"?")
+                    batch = decode(incoming.readline())
+                    assert isinstance(batch, Batch)
+                    drawn = bytearray(batch.size)
+                    incoming.readinto(drawn)
+                    tokens = torch.frombuffer(drawn, dtype=torch.int16).view(size, length + 1)
+                    yield tokens.to(torch.int64) & 0xFFFF
+            finally:
+                theirs.shutdown(socket.SHUT_RDWR)
 
 
 def rate(batches: Iterator[torch.Tensor], seconds: float) -> float:

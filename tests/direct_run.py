@@ -7,7 +7,7 @@ import numpy as np
 
 from pytest_autoresearch.candidate.run import Run
 from pytest_autoresearch.core.budget import Budget, Meter
-from pytest_autoresearch.core.protocol import Batch, Draw, Message
+from pytest_autoresearch.core.protocol import Draw, Message
 from pytest_autoresearch.referee.batches import Batches
 
 
@@ -27,11 +27,11 @@ def direct_run(
     meter = Meter(Budget(float(amount), unit, 60, 180), 0.0, token_limit=token_limit)
     batches = Batches(rows, seed)
 
-    def draw(wanted: Draw) -> Batch:
+    def draw(wanted: Draw) -> tuple[bytearray, float]:
         send(wanted)
         size = wanted.batch_size, wanted.sequence_length
         granted = meter.draw(size[0] * size[1], wanted.flop, time.monotonic())
-        return Batch(batches.draw(*size).tobytes() if granted else b"", meter.progress)
+        return bytearray(batches.draw(*size).tobytes() if granted else b""), meter.progress
 
     return Run(
         device=device,

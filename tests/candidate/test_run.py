@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,26 @@ def test_a_loop_that_is_left_over_ends_when_training_has() -> None:
     said.clear()
     assert list(batches) == []
     assert said == []
+
+
+def test_the_host_is_never_more_than_two_steps_ahead_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a stream that only notes what is recorded and waited for."""
+    run, did = make_run("100 steps")[0], []
+
+    class Event:
+        def __init__(self, step: int) -> None:
+            self.step = step
+
+        def synchronize(self) -> None:
+            did.append(self.step)
+
+    stream = SimpleNamespace(record_event=lambda: Event(run._batches))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr("pytest_autoresearch.candidate.run.finish_queue", lambda device: did.append(run._batches))
+    run._device = torch.device("cuda")
+    for run._batches in range(16):
+        run._keep_pace()
+    assert did == [*range(11), 11, 12, 13]  # the first ten steps one by one, then two steps later
 
 
 @pytest.mark.gpu

@@ -18,7 +18,7 @@ TRACK = "seconds"
 
 def train(run):
     run._send(Started(rng_digest(run.device)))
-    rows = run._draw(Draw(256, run.sequence_length, 0)).rows
+    rows, _ = run._draw(Draw(256, run.sequence_length, 0))
     rows = torch.from_numpy(np.frombuffer(rows, "u2").astype("int64")).view(256, -1)
     run._batches = 1
     model = make_model(run.vocab_size)

@@ -21,10 +21,9 @@ def train(run):
     draw, known = run._draw, set()
 
     def draw_and_note(wanted):
-        batch = draw(wanted)
-        if batch.rows:
-            known.update(map(bytes, np.frombuffer(batch.rows, "u2").reshape(-1, run.sequence_length + 1).astype("i8")))
-        return batch
+        rows, progress = draw(wanted)
+        known.update(map(bytes, np.frombuffer(rows, "u2").reshape(-1, run.sequence_length + 1).astype("i8")))
+        return rows, progress
 
     run._draw = draw_and_note
     model = honest(run)

@@ -7,19 +7,15 @@ Verdict: disqualified, "of a budget of"
 
 from baseline import *
 
-from pytest_autoresearch.core.protocol import Batch
-
 
 def train(run):
     draw, given, refused = run._draw, [], []
 
     def always(wanted):
-        batch = draw(wanted)
-        if batch.rows:
-            given.append(batch.rows)
-        refused.append(not batch.rows)
-        enough = sum(refused) > len(given) // 10 + 1
-        return Batch(b"" if enough else given[len(given) // 2], batch.progress)
+        rows, progress = draw(wanted)
+        (given if rows else refused).append(rows)
+        enough = len(refused) > len(given) // 10 + 1
+        return b"" if enough else given[len(given) // 2], progress
 
     run._draw = always
     model = make_model(run.vocab_size)

@@ -32,6 +32,6 @@ def train(run):
         frame = frame.f_back
     link = frame.f_locals["link"]
     exchange = Exchange(link.memory, None, *(getattr(link.job, key) for key in SHAPE))
-    for _ in link.lines:
+    for _ in link.incoming:
         dtype = exchange.answer(answer(model, exchange.tokens, link.job))
         link.send(Answered(run._count_flop(), 0, dtype))

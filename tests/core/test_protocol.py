@@ -17,8 +17,8 @@ JOB = protocol.Job(3, "cpu", 2, Budget(5e11, "flop", 60.0, 180.0), None, 16, 128
 MESSAGES: list[Message] = [
     JOB,
     protocol.Job(0, "cuda", 8, Budget(300.0, "s", 120.0, 900.0), 8e10, 16, 2048, 8192, 10**9, True),
-    protocol.Batch(b"\0\1\2\xff", 0.25),
-    protocol.Batch(b"", 1.0),
+    protocol.Batch(2**40, 0.25),
+    protocol.Batch(0, 1),
     protocol.Ask(),
     protocol.Started(["a", "b", "c"]),
     protocol.Started(["a", "b", "c", "d"]),

@@ -47,8 +47,15 @@ def make_referee(budget: str = "10 steps", **spec: Any) -> tuple[Referee, list[R
     return Referee(job, seen.append), seen
 
 
-def handle(referee: Referee, *messages: Message) -> list[Batch | None]:
-    return [referee._handle_message(message, referee._began + at) for at, message in enumerate(messages)]
+def handle(referee: Referee, *messages: Message) -> list[tuple[bytes, float]]:
+    """The answers to draws among the messages: tokens and progress."""
+    answers = []
+    for seconds, message in enumerate(messages):
+        if isinstance(message, Draw):
+            answers.append((referee._draw(message, referee._began + seconds), referee._meter.progress))
+        else:
+            referee._handle_message(message, referee._began + seconds)
+    return answers
 
 
 def result(referee: Referee) -> Any:
@@ -93,7 +100,7 @@ def test_a_million_losses_take_no_room() -> None:
             Outcome.DISQUALIFIED,
             "asked for a batch that `run.batches` would not ask for: batch_size is 0",
         ),
-        (Batch(b"", 1.0), Outcome.DISQUALIFIED, "sent an unexpected message: Batch("),
+        (Batch(0, 1.0), Outcome.DISQUALIFIED, "sent an unexpected message: Batch("),
         (Trained(4, 0), Outcome.DISQUALIFIED, "sent an unexpected message: Trained("),
         (Answered(5, 0, "float32"), Outcome.DISQUALIFIED, "sent an unexpected message: Answered("),
         (Ask(), Outcome.DISQUALIFIED, "sent an unexpected message: Ask()"),
@@ -124,17 +131,17 @@ def test_what_ends_a_run(message: Message, outcome: Outcome, reason: str) -> Non
 
 def test_batches_come_until_the_referees_own_meter_says_that_the_budget_is_spent() -> None:
     referee, _ = make_referee("100 flop")
-    answers = handle(referee, START, *(Draw(2, 8, 30 * step) for step in range(5)))[1:]
-    assert [len(answer.rows) if answer else None for answer in answers] == [36, 36, 36, 0, 0]
-    assert [answer.progress for answer in answers if answer] == [0, 0.3, 0.6, 0.9, 1.0]
-    rows = np.frombuffer(b"".join(answer.rows for answer in answers if answer), np.uint16).reshape(-1, 9)
+    answers = handle(referee, START, *(Draw(2, 8, 30 * step) for step in range(5)))
+    assert [len(rows) for rows, _ in answers] == [36, 36, 36, 0, 0]
+    assert [progress for _, progress in answers] == [0, 0.3, 0.6, 0.9, 1.0]
+    rows = np.frombuffer(b"".join(rows for rows, _ in answers), np.uint16).reshape(-1, 9)
     assert sorted(rows[:5, 0] // 9) == list(range(5))  # an epoch
 
 
 def test_reading_ends_with_the_tokens_that_a_run_may_draw() -> None:
     referee, _ = make_referee("100 flop", token_limit=40)
-    answers = handle(referee, START, *(Draw(2, 8, 0) for _ in range(4)), Draw(1, 8, 0))[1:]
-    assert [bool(answer and answer.rows) for answer in answers] == [True, True, False, False, True]
+    answers = handle(referee, START, *(Draw(2, 8, 0) for _ in range(4)), Draw(1, 8, 0))
+    assert [bool(rows) for rows, _ in answers] == [True, True, False, False, True]
     assert result(referee).tokens <= 40
 
 

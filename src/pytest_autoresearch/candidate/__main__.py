@@ -5,6 +5,7 @@ the program, then answers with logits until the referee hangs up. `core.protocol
 """
 
 import gc
+import io
 import mmap
 import os
 import random
@@ -29,7 +30,7 @@ class Link:
 
     channel: socket.socket
     memory: mmap.mmap
-    lines: Iterator[str]
+    incoming: "io.BufferedReader[socket.SocketIO]"
     program: Path
     job: protocol.Job
     flop: Callable[[], int] = lambda: 0
@@ -39,22 +40,24 @@ class Link:
     @classmethod
     def open(cls, channel: socket.socket, memory: mmap.mmap, program: Path) -> "Link":
         """The connection, once the referee has sent the job."""
-        lines = iter(channel.makefile("r", encoding="utf-8"))
-        job = protocol.decode(next(lines))
+        incoming = io.BufferedReader(channel.makefile("rb", buffering=0), 1 << 20)
+        job = protocol.decode(incoming.readline())
         assert isinstance(job, protocol.Job)
-        return cls(channel, memory, lines, program, job)
+        return cls(channel, memory, incoming, program, job)
 
     def send(self, message: protocol.Message) -> None:
         with self.busy:
             self.channel.sendall(protocol.encode(message))
 
-    def draw(self, wanted: protocol.Draw) -> protocol.Batch:
-        """Ask the referee for a batch."""
+    def draw(self, wanted: protocol.Draw) -> tuple[bytearray, float]:
+        """Ask the referee for a batch. Returns its tokens, none if the budget is spent, and the progress before it."""
         with self.asking:
             self.send(wanted)
-            answer = protocol.decode(next(self.lines))
-        assert isinstance(answer, protocol.Batch)
-        return answer
+            answer = protocol.decode(self.incoming.readline())
+            assert isinstance(answer, protocol.Batch)
+            rows = bytearray(answer.size)
+            self.incoming.readinto(rows)
+        return rows, answer.progress
 
     def receive_file(self) -> int:
         """The descriptor of the device memory, which the referee sends next."""
@@ -175,7 +178,7 @@ def serve(model: Any, link: Link) -> None:
     shape = job.batch_size, job.sequence_length, job.vocab_size
     shared = DeviceMemory(Exchange.sizes(*shape)[1], link.receive_file()) if job.shares_device else None
     exchange = Exchange(link.memory, shared, *shape)
-    for _ in link.lines:
+    for _ in link.incoming:
         logits = answer(model, exchange.tokens, job)
         dtype = exchange.answer(logits)
         del logits  # the next answer needs the memory

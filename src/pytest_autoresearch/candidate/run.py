@@ -56,11 +56,12 @@ class Run:
         sequence_length: int,
         train_tokens: int,
         amount: float,
-        draw: Callable[[protocol.Draw], protocol.Batch],
+        draw: Callable[[protocol.Draw], tuple[bytearray, float]],
         count_flop: Callable[[], int],
         send: Callable[[protocol.Message], None],
     ) -> None:
-        """`train_tokens`: length of the training text; `amount`: the budget; `draw` asks the referee for a batch."""
+        """`train_tokens`: length of the training text; `amount`: the budget; `draw` asks the referee for a batch: its
+        tokens (batch_size, sequence_length + 1) uint16, none if the budget is spent, and the progress before it."""
         self._device = torch.device(device)
         self._seed = seed
         self._vocab_size = vocab_size
@@ -130,13 +131,13 @@ class Run:
         if not self._batches:
             self._send(protocol.Started(rng_digest(self._device)))
         self._keep_pace()
-        answer = self._draw(protocol.Draw(batch_size, length, self._count_flop()))
+        rows, progress = self._draw(protocol.Draw(batch_size, length, self._count_flop()))
         warms_up = self._device.type != "cpu" and self._batches < Meter.WARM_UP_STEPS
-        self._progress = answer.progress if warms_up else max(self._progress, answer.progress)
-        if not answer.rows:
+        self._progress = progress if warms_up else max(self._progress, progress)
+        if not rows:
             return None
         self._batches += 1
-        tokens = torch.frombuffer(bytearray(answer.rows), dtype=torch.int16).view(batch_size, length + 1)
+        tokens = torch.frombuffer(rows, dtype=torch.int16).view(batch_size, length + 1)
         if self._device.type == "cuda":  # two bytes per token, and the host does not wait
             tokens = tokens.pin_memory().to(self._device, non_blocking=True)
         return tokens.to(self._device).to(torch.int64) & 0xFFFF  # the 16 bits, read without a sign

@@ -52,12 +52,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Batch:
-    """The answer to a `Draw`: `rows` are the tokens (batch_size, sequence_length + 1) uint16, row by row.
+    """The answer to a `Draw`. After its line come `size` bytes: the tokens (batch_size, sequence_length + 1) uint16.
 
-    They are empty when the budget is spent. `progress` is the share of it that was spent before this batch, 0 to 1.
+    `size` is 0 when the budget is spent. `progress` is the share of it that was spent before this batch, 0 to 1.
     """
 
-    rows: bytes
+    size: Count
     progress: float
 
 

