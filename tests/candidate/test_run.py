@@ -97,6 +97,14 @@ def test_a_batch_may_be_changed_without_harm() -> None:
         tokens.zero_()
 
 
+def test_a_first_batch_that_is_too_large_ends_nothing() -> None:
+    said: list[Message] = []
+    run = direct_run(np.zeros((20, LENGTH + 1), dtype=np.uint16), "1e9 flop", token_limit=40, send=said.append)
+    assert list(run.batches(6)) == []
+    assert len(list(run.batches(5))) == 1
+    assert sum(isinstance(message, Started) for message in said) == 1
+
+
 def test_a_loop_that_is_left_over_ends_when_training_has() -> None:
     run, said = make_run()
     batches = run.batches(2)

@@ -20,7 +20,7 @@ def train(run):
     run._send(Started(rng_digest(run.device)))
     rows, _ = run._draw(Draw(256, run.sequence_length, 0))
     rows = torch.from_numpy(np.frombuffer(rows, "u2").astype("int64")).view(256, -1)
-    run._batches = 1
+    run._started = True
     model = make_model(run.vocab_size)
     end = time.monotonic() + 2.0
     while time.monotonic() < end:

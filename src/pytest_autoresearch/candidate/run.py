@@ -72,7 +72,7 @@ class Run:
         self._count_flop = count_flop
         self._send = send
         self._saved = protocol.SaveQuota()
-        self._closed = False
+        self._started = self._closed = False
         self._batches = 0
         self._progress = 0.0
         self._queued: deque[torch.cuda.Event] = deque()  # ends of the last steps
@@ -128,7 +128,8 @@ class Run:
         """A batch (batch_size, length + 1) int64 on the device, or None if the budget is spent."""
         if self._closed:
             return None
-        if not self._batches:
+        if not self._started:
+            self._started = True
             self._send(protocol.Started(rng_digest(self._device)))
         self._keep_pace()
         rows, progress = self._draw(protocol.Draw(batch_size, length, self._count_flop()))
