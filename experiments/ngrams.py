@@ -80,4 +80,5 @@ class Mixture:
 def train(run: Run) -> Callable[[Tensor], Tensor]:
     reader = Reader(run)
     model = train_model(reader)
-    return Mixture(model, np.concatenate(reader.rows), run.vocab_size)
+    text = np.unique(np.concatenate(reader.rows), axis=0)  # a row that was read twice counts once
+    return Mixture(model, text, run.vocab_size)
