@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/reading.py [--folder FOLDER]
 
-One program only counts bigrams, the other is `experiments/ngrams.py`. Each is judged for real, on a copy of the track
-`cpu` whose `token_factor` allows as much as it reads; 20 times are several epochs. The script prints a table of val_bpb,
-the mean over the seeds. It takes about ten minutes. A second call with the same folder goes on where the first ended.
+One program counts bigrams, the other is `experiments/ngrams.py`. Each is judged for real, on a copy of the track
+`cpu` whose `token_factor` allows as much as it reads; 20 times are several epochs. The script prints the mean
+val_bpb over the seeds. It takes about ten minutes. A second call with the same folder goes on where the first ended.
 """
 
 import argparse
