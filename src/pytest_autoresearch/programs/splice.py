@@ -228,7 +228,7 @@ def _first_mentions(base: Sequence[Piece], changes: Iterable[_Change]) -> dict[s
             mentions.append((change.place, change.piece.names.mentions))
     first: dict[str, int] = {}
     for place, names in sorted(mentions, key=lambda mention: mention[0]):
-        while names := names & mentioned_by.keys() - first.keys():
+        while names := {name for name in names if name in mentioned_by and name not in first}:
             first |= dict.fromkeys(names, place)
             names = set[str]().union(*(mentioned_by[name] for name in names))
     return first
