@@ -56,8 +56,8 @@ def test_a_failure_has_the_seeds_the_traceback_and_the_log() -> None:
     crashed = verdict(2.0, 1.9, outcome=Outcome.CRASHED, detail="Traceback\n  line\n", evidence="results/x")
     assert failure_message(crashed).splitlines() == [
         f"{verdict_line(crashed)}; per seed 2.0000 against 2.0000, 1.9000 against 2.0100",
-        "Traceback",
-        "  line",
+        "| Traceback",
+        "|   line",
         "see results/x/seed-1/log.txt",
     ]
     assert "log.txt" not in failure_message(verdict(2.0))

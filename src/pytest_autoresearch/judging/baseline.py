@@ -10,12 +10,12 @@ from typing import Any
 from filelock import FileLock
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.files import now, temporary, write_atomically
+from pytest_autoresearch.core.files import now, read_source, temporary, write_atomically
 from pytest_autoresearch.core.records import Record, Verdict, check_types
 from pytest_autoresearch.core.track import Track, digest
 from pytest_autoresearch.judging.ledger import Ledger
 from pytest_autoresearch.programs.compare import sha256
-from pytest_autoresearch.programs.experiment import Program
+from pytest_autoresearch.programs.experiment import BASELINE_BYTES, Program
 from pytest_autoresearch.programs.history import changed_lines
 from pytest_autoresearch.programs.statements import unix
 
@@ -61,9 +61,9 @@ class Baseline:
         """The program to beat. Completes an interrupted promotion first. UsageError if there is no program."""
         try:
             self.complete_promotion()
-            return unix(self.path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{self.path}: the baseline program cannot be read: {error}") from None
+            return unix(read_source(self.path, BASELINE_BYTES))
+        except OSError as error:
+            raise UsageError(f"{error.filename or self.path}: {error.strerror or error}") from None
 
     # -- records --
 
@@ -147,7 +147,7 @@ class Baseline:
                 return  # another process has just completed it
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(f"{self._promotion_path}: not a promotion ({error!r}); delete it") from None
-            if Program(unix(self.path.read_text(encoding="utf-8"))).sha not in (verdict.baseline_sha, sha256(program)):
+            if Program(unix(read_source(self.path, BASELINE_BYTES))).sha not in (verdict.baseline_sha, sha256(program)):
                 raise UsageError(
                     f"{self.path}: changed since the promotion of {verdict.experiment} was cut short: "
                     f"put it back, or delete {self._promotion_path.name} beside it to give the promotion up"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.core.track import Track, digest, fingerprint, require_device, with_options
 from pytest_autoresearch.judging.baseline import Baseline
 from pytest_autoresearch.judging.ledger import Ledger
@@ -131,4 +132,4 @@ class Context:
         line = str(error)
         if isinstance(error, OSError):
             line = f"{error.filename or self.evidence.folder}: {error.strerror or error}"
-        return line.replace(f"{self.project.root}{os.sep}", "")
+        return one_line(line.replace(f"{self.project.root}{os.sep}", ""))

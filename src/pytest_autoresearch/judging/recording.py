@@ -1,5 +1,6 @@
 """Recording the baseline: train it with every seed, once on each platform, before judging anything by it."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 from pytest_autoresearch.core.errors import UsageError
@@ -28,9 +29,9 @@ def check_changed_by_hand(context: Context) -> None:
     if record is None or context.options.record:
         return
     what = "another program"
-    if old := context.evidence.source(record.program_sha):
-        new = context.baseline_program.source
-        names = sorted({*changed_lines(old, new), *changed_lines(new, old)})
+    old, new = context.evidence.source(record.program_sha), context.baseline_program.source
+    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # evidence may be of any age
+        names = sorted({*changed_lines(old, new), *changed_lines(new, old)}) if old else []
         what = f"changed in {', '.join(f'`{name}`' for name in names[:5])}{', …' * (len(names) > 5)}" if names else what
     raise UsageError(
         f"{context.baseline.path}: {what} since its record of {record.recorded_at} ({record.val_bpb:.4f} val_bpb): "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.text import escaped
 from pytest_autoresearch.plugin.items import ExperimentFile, ExperimentItem, is_experiment
 from pytest_autoresearch.plugin.session import SESSION, session_of
 from pytest_autoresearch.plugin.settings import pytest_addoption as pytest_addoption
@@ -44,8 +45,17 @@ def pytest_collect_file(
     """Collect experiments in place of pytest's own collector, which would import a file named on the command line."""
     collectors = yield
     if is_experiment(file_path, parent.config):
-        return [ExperimentFile.from_parent(parent, path=file_path)]
+        return [ExperimentFile.of(parent, file_path)]
     return collectors
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_directory(path: "Path") -> Generator[None, pytest.Collector | None, pytest.Collector | None]:
+    """Show a folder by a name that prints."""
+    folder = yield
+    if folder:
+        folder.name = escaped(folder.name)
+    return folder
 
 
 def check(config: pytest.Config) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
+from pytest_autoresearch.core.text import escaped, one_line, quoted
 from pytest_autoresearch.judging.summary import SessionHeader, SessionSummary
 
 LETTERS = {
@@ -59,7 +60,7 @@ def verdict_line(verdict: Verdict) -> str:
     elif verdict.outcome is not Outcome.KEPT:
         words.append(verdict.reason)
     notes = "; ".join(note for note in (verdict.note, verdict.tried_again) if note)
-    return " ".join(words) + f"; note: {notes}" * bool(notes)
+    return one_line(" ".join(words) + f"; note: {notes}" * bool(notes))
 
 
 def baseline_of(verdict: Verdict) -> float | None:
@@ -77,12 +78,15 @@ def seeds_of(verdict: Verdict) -> str:
 
 
 def failure_message(verdict: Verdict) -> str:
-    """The text under FAILURES: the verdict's line with the scores of each seed, and the candidate's traceback."""
+    """The text under FAILURES: the verdict's line with the scores of each seed, and the candidate's own words, quoted.
+
+    Only lines without the mark of a quotation are the tool's.
+    """
     lines = [verdict_line(verdict)]
     if len(verdict.scores) > 1 and verdict.delta is not None:
         pairs = zip(verdict.scores, verdict.baseline_scores, strict=False)
         lines[0] += "; per seed " + ", ".join(f"{score:.4f} against {record:.4f}" for score, record in pairs)
-    lines += verdict.detail.rstrip().splitlines()
+    lines += quoted(verdict.detail)
     if verdict.runs and verdict.outcome is not Outcome.DISCARDED:
         lines.append(f"see {verdict.evidence}/seed-{verdict.runs - 1}/log.txt")
     return "\n".join(lines)
@@ -107,7 +111,7 @@ def summary_lines(summary: SessionSummary) -> list[str]:
     if summary.interrupted and judged:
         verdicts = f"{len(judged)} verdicts are" if len(judged) > 1 else "1 verdict is"
         lines.append(f"interrupted: {verdicts} kept; the same command continues with the rest")
-    return lines
+    return [escaped(line) for line in lines]
 
 
 def table(summary: SessionSummary) -> str:
@@ -132,7 +136,7 @@ def _row(name: str, verdict: Verdict) -> list[str]:
     against, memory = None if verdict.delta is None else baseline_of(verdict), verdict.stats.peak_memory_gb
     growth = "" if verdict.memory_growth is None else f" {round(verdict.memory_growth, 2) + 0.0:+.0%}"
     return [
-        name,
+        escaped(name),
         "" if verdict.val_bpb is None else f"{verdict.val_bpb:.4f}",
         "" if against is None else f"{against:.4f}",
         "" if verdict.delta is None else f"{verdict.delta:+.4f}",
