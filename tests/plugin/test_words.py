@@ -39,10 +39,8 @@ def verdict(*scores: float, **changes: object) -> Verdict:
             "DISCARDED (replayed, same program as softcap) 2.0000 against 2.0000 on seed 0 (-0.0029, p 0.38) why",
         ),
         (
-            verdict(
-                2.0, 2.0, 2.0, outcome=Outcome.KEPT, simplifies=True, lines_removed=5, reason="worse by less than 1"
-            ),
-            "KEPT 2.0000 against 2.0100 (-0.0029, p 0.38) as simpler by 2 lines and worse by less than 1",
+            verdict(2.0, 2.0, 2.0, outcome=Outcome.KEPT, simplifies=True, reason="simpler (9, 10) and so on"),
+            "KEPT 2.0000 against 2.0100 (-0.0029, p 0.38) as simpler (9, 10) and so on",
         ),
         (verdict(delta=None, p_value=None, outcome=Outcome.TIMED_OUT), "TIMED OUT why"),
         (verdict(2.0, note="look"), "DISCARDED 2.0000 against 2.0000 on seed 0 (-0.0029, p 0.38) why; note: look"),

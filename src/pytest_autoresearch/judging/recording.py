@@ -58,7 +58,8 @@ def record_baseline(context: Context, judge: Judge, since: str) -> Record:
         for seed in lacking:
             stats = record.stats + RunStats.of([_trained(context, judge, seed)])
             record = replace(record, stats=stats, recorded_at=now(), by_hand=by_hand)
-            context.baseline.write_record(record)  # after each run, so that a kill costs one
+            # After each run, so that a kill costs one.
+            context.baseline.write_record(record, keeps_others=bool(context.provisional))
     if lacking:
         judge.monitor.recorded(record)
     return record

@@ -56,7 +56,7 @@ def verdict_line(verdict: Verdict) -> str:
         p_value = "" if verdict.p_value is None else f", p {verdict.p_value:.2g}"
         words.append(f"against {against:.4f}{seeds_of(verdict)} ({verdict.delta:+.4f}{p_value})")
     if verdict.simplifies and verdict.outcome is Outcome.KEPT:
-        words.append(f"as simpler by {verdict.lines_removed - verdict.lines_added} lines and {verdict.reason}")
+        words.append(f"as {verdict.reason}")
     elif verdict.outcome is not Outcome.KEPT:
         words.append(verdict.reason)
     notes = "; ".join(note for note in (verdict.note, verdict.tried_again) if note)
