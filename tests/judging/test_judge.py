@@ -84,11 +84,11 @@ def test_whoever_brings_a_seed_is_disqualified_untrained_and_a_baseline_that_doe
     fake = project.fake()
     night = project.night(fake)
     words = "`torch.manual_seed(42)`: random numbers must come from run.seed, and are seeded with it already"
-    assert night.lines["constant"] == f"DISQUALIFIED {words}"
+    assert night.lines["constant"] == f"DISQUALIFIED experiments/constant.py:5: {words}"
     assert night.trained == [("baseline", 0), ("baseline", 1)]
     with (project.path / "baseline/cpu/train.py").open("a") as file:
         file.write("\ntorch.manual_seed(42)\n")
-    with pytest.raises(UsageError, match=r"^baseline/cpu/train.py: `torch.manual_seed\(42\)`: random numbers must"):
+    with pytest.raises(UsageError, match=r"^baseline/cpu/train.py:\d+: `torch.manual_seed\(42\)`: random numbers must"):
         project.night(fake, record=True, retest=True)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from pytest_autoresearch.core.errors import UsageError
 
 
-def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def now(precision: str = "seconds") -> str:
+    """The time in UTC, ISO 8601, to the second or another precision of `datetime.isoformat`."""
+    return datetime.now(UTC).isoformat(timespec=precision)
 
 
 def temporary(path: Path) -> Path:

@@ -128,8 +128,9 @@ class Judge:
 
     def check_source(self, experiment: Experiment, program: Program) -> tuple[Outcome, str] | None:
         """The outcome and reason, if they are clear without training the program."""
-        if call := find_fixed_seed(program.source):
-            return Outcome.DISQUALIFIED, f"`{call}`: {FIXED_SEED}"
+        if found := find_fixed_seed(program.source):
+            line, call = find_fixed_seed(experiment.source) or found
+            return Outcome.DISQUALIFIED, f"{self.context.relative(experiment.path)}:{line}: `{call}`: {FIXED_SEED}"
         if experiment.simplifies:
             if not self.context.track.simplify_margin:
                 path = self.context.track.folder / "track.toml"

@@ -48,8 +48,8 @@ def record_baseline(context: Context, judge: Judge, since: str) -> Record:
     with context.baseline.lock():  # a second session waits here, and then finds the record
         if context.baseline.source() != program.source:
             raise UsageError(f"{path}: another session has changed it meanwhile; start again")
-        if call := find_fixed_seed(program.source):
-            raise UsageError(f"{path}: `{call}`: {FIXED_SEED}")
+        if found := find_fixed_seed(program.source):
+            raise UsageError(f"{path}:{found[0]}: `{found[1]}`: {FIXED_SEED}")
         record = context.baseline.record(context.fingerprint, program)
         by_hand = context.baseline.is_by_hand(program)
         if context.options.record and record.recorded_at <= since:

@@ -172,7 +172,7 @@ class Session:
             key=plan.key,
             platform=context.platform,
             evidence=context.relative(self._folder(plan.experiment.name, plan.program)),
-            finished_at=now(),
+            finished_at=now("microseconds"),
             simplifies=plan.experiment.simplifies,
             provisional=bool(context.provisional),
             tried_again=judgement.tried_again,
@@ -206,7 +206,7 @@ class Session:
                 key=key,
                 platform="",
                 evidence=context.relative(folder),
-                finished_at=now(),
+                finished_at=now("microseconds"),
                 provisional=bool(context.provisional),
             )
             context.evidence.save(verdict)

@@ -60,11 +60,10 @@ def pytest_collect_directory(path: "Path") -> Generator[None, pytest.Collector |
 
 def check(config: pytest.Config) -> None:
     """Raise pytest's own UsageError if nothing can be judged."""
-    only_shown = any(config.getoption(name, False) for name in ("collectonly", "setupplan", "setuponly"))
     try:
-        if not (only_shown or config.pluginmanager.has_plugin("timeout")):
+        if not (only_shown(config) or config.pluginmanager.has_plugin("timeout")):
             raise UsageError("pytest-timeout is the watchdog of every run and is disabled here (-p no:timeout)")
-        session_of(config).check(writes=not only_shown)
+        session_of(config).check(writes=not only_shown(config))
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -75,7 +74,12 @@ def header(config: pytest.Config) -> list[str]:
         return []
     from pytest_autoresearch.plugin.words import header_lines
 
-    return header_lines(session_of(config).header())
+    return header_lines(session_of(config).header(), runs=not only_shown(config))
+
+
+def only_shown(config: pytest.Config) -> bool:
+    """Whether pytest shows what there is and runs nothing."""
+    return any(config.getoption(name, False) for name in ("collectonly", "setupplan", "setuponly"))
 
 
 # -- protocol --
@@ -90,7 +94,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
         from pytest_autoresearch.referee.process import die_with_parent
 
         die_with_parent()
-    if item.config.getoption("setupplan", False) or item.config.getoption("setuponly", False):
+    if only_shown(item.config):
         return
     session_of(item.config).monitor.item = item  # type: ignore[attr-defined]  # its timer watches the next runs
     item.plan()

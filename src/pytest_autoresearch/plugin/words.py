@@ -19,25 +19,25 @@ LETTERS = {
 """The letters that -q prints."""
 
 
-def header_lines(header: SessionHeader) -> list[str]:
-    """The track, the platform and the record by which experiments are judged."""
+def header_lines(header: SessionHeader, runs: bool = True) -> list[str]:
+    """The track, the platform and the record by which experiments are judged. `runs`: the session will judge some."""
     track, record = header.track, header.record
     lines = [
         f"autoresearch: track {track.name} on {header.device} ({header.threads} threads), "
         f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}, {header.isolation}"
     ]
     if record is None:
-        lines.append(f"autoresearch: corpus {track.corpus} is not in the cache: it will be fetched first")
-    elif header.records_anew:
+        lines.append(f"autoresearch: corpus {track.corpus} is not in the cache" + ": it will be fetched first" * runs)
+    elif header.records_anew and runs:
         lines.append(f"autoresearch: {header.program} is recorded anew first")
     elif len(record.scores) < track.seeds:
         lacking = "budget" if "@" in track.name else "platform"
         if record.scores:
             lacking = f"platform for seed {len(record.scores)}"
-        lines.append(f"autoresearch: no record for this {lacking}: {header.program} is recorded first")
+        lines.append(f"autoresearch: no record for this {lacking}" + f": {header.program} is recorded first" * runs)
     else:
         lines.append(f"autoresearch: baseline {record.val_bpb:.4f} val_bpb, recorded {record.recorded_at}")
-    if header.provisional or not header.promotes:
+    if runs and (header.provisional or not header.promotes):
         lines.append(f"autoresearch: nothing will be promoted: {header.provisional or '--ar-no-promote'}")
     return lines
 
