@@ -50,6 +50,13 @@ def test_a_line_says_what_was_compared(given: Verdict, line: str) -> None:
     assert verdict_line(given) == line
 
 
+def test_what_only_shows_does_not_say_that_it_will_record() -> None:
+    anew = replace(HEADER, records_anew=True, promotes=False)
+    for header in (replace(HEADER, record=None), replace(HEADER, record=Record("p", "c", {})), anew):
+        assert not any("first" in line or "promoted" in line for line in header_lines(header, runs=False))
+        assert any("first" in line for line in header_lines(header))
+
+
 def test_a_failure_has_the_seeds_the_traceback_and_the_log() -> None:
     crashed = verdict(2.0, 1.9, outcome=Outcome.CRASHED, detail="Traceback\n  line\n", evidence="results/x")
     assert failure_message(crashed).splitlines() == [

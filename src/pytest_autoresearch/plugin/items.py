@@ -51,15 +51,17 @@ class ExperimentItem(pytest.Item):
         """
         try:
             self.planned = session_of(self.config).plan(self.path)
-        except Exception as instead:
-            self.planned = instead
+        except NotJudged as reason:
+            self.planned = NotJudged(one_line(str(reason)), reason.unchanged)
+        except Exception as fault:
+            self.planned = fault
 
     @property
     def skip_line(self) -> str | None:
         """The line that pytest prints for an experiment that is not judged; None where it is judged."""
         if not isinstance(self.planned, NotJudged):
             return None
-        return ("UNCHANGED: " if self.planned.unchanged else "SKIPPED: ") + one_line(str(self.planned))
+        return ("UNCHANGED: " if self.planned.unchanged else "SKIPPED: ") + str(self.planned)
 
     def setup(self) -> None:
         """Fail if nothing can be judged, for example because the baseline does not train."""
@@ -76,7 +78,7 @@ class ExperimentItem(pytest.Item):
         from pytest_autoresearch.plugin.words import failure_message
 
         if isinstance(self.planned, NotJudged):
-            pytest.skip(one_line(str(self.planned)))
+            pytest.skip(str(self.planned))
         try:
             with uncaptured(self.config):
                 self.verdict = verdict = self._judge()
