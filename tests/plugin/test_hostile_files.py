@@ -13,9 +13,8 @@ from fakes import failed
 from tiny_project import BASELINE, TinyProject, write
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.files import read_source
 from pytest_autoresearch.core.records import Outcome
-from pytest_autoresearch.core.text import escaped, one_line, quoted
+from pytest_autoresearch.core.text import escaped, one_line, quoted, read_source
 from pytest_autoresearch.judging import plan as planning
 
 HEAD = "from baseline import *\n"

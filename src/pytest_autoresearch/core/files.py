@@ -1,14 +1,11 @@
-"""Read source, replace files in one step; remove folders, whatever a program has put into them."""
+"""Replace files in one step; remove folders, whatever a program has put into them."""
 
 import os
 import shutil
-import stat
 import subprocess
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-
-from pytest_autoresearch.core.errors import UsageError
 
 
 def now(precision: str = "seconds") -> str:
@@ -19,31 +16,6 @@ def now(precision: str = "seconds") -> str:
 def temporary(path: Path) -> Path:
     """The file to which new content is written first. The name is fixed, so a file left by a kill is overwritten."""
     return path.with_name(f".{path.name}.tmp")
-
-
-def read_source(path: Path, at_most: int) -> str:
-    """The text of a file of source code. UsageError in one line: no regular file, too large, not UTF-8, unreadable.
-
-    Waits for nothing, unlike a plain `read` of a pipe, and never reads more than is allowed.
-    """
-    try:
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        with open(os.open(path, flags), "rb") as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise UsageError(f"{path}: cannot be read: not a regular file")
-            data = file.read(at_most + 1) if about.st_size <= at_most else b""
-        if (size := max(about.st_size, len(data))) > at_most:
-            raise UsageError(f"{path}: {size} bytes of source; at most {at_most} are allowed")
-        return data.decode("utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        byte = f"byte 0x{error.object[error.start]:02x}"
-        raise UsageError(f"{path}:{line}: not UTF-8 ({byte}); save it as UTF-8") from None
-    except ValueError as error:  # a null byte in the path
-        raise UsageError(f"{path}: cannot be read: {error}") from None
 
 
 def write_atomically(path: Path, text: str) -> None:

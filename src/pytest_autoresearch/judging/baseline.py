@@ -11,8 +11,9 @@ from typing import Any
 from filelock import FileLock
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.files import now, read_source, temporary, write_atomically
+from pytest_autoresearch.core.files import now, temporary, write_atomically
 from pytest_autoresearch.core.records import Record, Verdict, check_types
+from pytest_autoresearch.core.text import read_source
 from pytest_autoresearch.core.track import Track, digest
 from pytest_autoresearch.judging.ledger import Ledger
 from pytest_autoresearch.programs.compare import sha256

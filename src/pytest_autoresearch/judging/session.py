@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import NoExperiment, UsageError
-from pytest_autoresearch.core.files import now, read_source
+from pytest_autoresearch.core.files import now
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
-from pytest_autoresearch.core.text import name_of
+from pytest_autoresearch.core.text import name_of, read_source
 from pytest_autoresearch.core.track import digest, fingerprint, require_device
 from pytest_autoresearch.judging import plan as planning
 from pytest_autoresearch.judging.context import Context

@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.files import read_source
-from pytest_autoresearch.core.text import name_of, one_line
+from pytest_autoresearch.core.text import name_of, one_line, read_source
 from pytest_autoresearch.programs.compare import code_sha, literal, sha256
 from pytest_autoresearch.programs.spelling import nearest, unknown_names
 from pytest_autoresearch.programs.splice import is_overlay_line, splice
