@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.text import escaped, one_line, quoted
 from pytest_autoresearch.core.track import read_track, track_names
 from pytest_autoresearch.data.progress import show_progress
 from pytest_autoresearch.data.sources import open_corpus
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
             case "show" | "diff":
                 show(project, track, options.name, as_patch=options.command == "diff")
     except UsageError as error:
-        print(f"autoresearch: {error}", file=sys.stderr)
+        print(f"autoresearch: {one_line(str(error))}", *quoted(error.detail), sep="\n", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("autoresearch: interrupted; finished parts are kept, and the same command continues", file=sys.stderr)
@@ -130,7 +131,10 @@ def show(project: Project, track: str | None, name: str, as_patch: bool) -> None
     context = _context(project, track)
     baseline, path = context.baseline_program.source, context.relative(context.baseline.path)
     program = experiment.program(baseline, context.baseline.path).source
-    sys.stdout.write(unified_diff(baseline, program, path, experiment.name) if as_patch else program)
+    text = unified_diff(baseline, program, path, experiment.name) if as_patch else program
+    if sys.stdout.isatty():  # elsewhere every byte counts
+        text = "".join(f"{escaped(line.expandtabs())}\n" for line in text.removesuffix("\n").split("\n"))
+    sys.stdout.write(text)
     if as_patch:
         notes = taken_back(context, experiment)
         if same_program(baseline, program):

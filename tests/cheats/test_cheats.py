@@ -39,8 +39,8 @@ from pytest_autoresearch.referee.sandbox import find_sandbox
 from pytest_autoresearch.judging.session import Session
 from pytest_autoresearch.referee.local import LocalExecutor
 
-FAMILIES = {"targets", "evaluation state", "clock", "data", "harness", "memory across runs", "seeds", "logits"}
-NEEDS = {"sandbox", "a second run", "two seeds", "weights", "a limit on memory", "an accomplice"}
+FAMILIES = {"targets", "evaluation state", "clock", "data", "harness", "memory across runs", "seeds", "logits", "size"}
+NEEDS = {"sandbox", "a second run", "two seeds", "weights", "a limit on memory", "a margin", "an accomplice"}
 HONEST_SEEDS = 2
 EVIDENCE = {"program.py", "log.txt", "result.json", "saved"}
 MARK = "AUTORESEARCH_TEST_PROJECT"
@@ -213,6 +213,8 @@ def run(project: TinyProject, cache: Path, monkeypatch: pytest.MonkeyPatch) -> C
             text, judged = with_accomplice(project.path, cheat, text)
         if "a limit on memory" in cheat.needs:
             project.track("alpha = 0.05", "alpha = 0.05\nmax_memory_growth = 0.5")
+        if "a margin" in cheat.needs:
+            project.track("alpha = 0.05", "alpha = 0.05\nsimplify_margin = 0.5")
         write(project.path / f"experiments/{cheat.name}.py", text)
         seeds = HONEST_SEEDS if "two seeds" in cheat.needs else 1
         options = ["-k", cheat.name, "--ar-track", cheat.track, "--ar-sandbox", sandbox, "--ar-seeds", str(seeds)]

@@ -103,7 +103,7 @@ def test_the_track_is_the_one_that_others_have_numbers_for() -> None:
 def test_it_keeps_the_rules_that_experiments_keep(tmp_path: Path) -> None:
     copy = shutil.copy(ROOT / "baseline/cuda/train.py", tmp_path / "whole.py")
     assert not read_experiment(Path(copy), tmp_path).is_overlay
-    assert find_fixed_seed(BASELINE) == ""
+    assert find_fixed_seed(BASELINE) is None
 
 
 def test_one_dial_sets_the_size() -> None:

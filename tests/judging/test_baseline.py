@@ -61,6 +61,36 @@ def test_records_are_kept_by_platform(baseline: Baseline) -> None:
     assert baseline.record(THERE, OLD).scores == []
 
 
+def test_the_best_scores_of_a_platform_outlive_their_program(baseline: Baseline) -> None:
+    first, second, third = (
+        record_of(source, HERE, score) for source, score in ((BASELINE, 2.0), (NEW, 2.5), ("x", 2.2))
+    )
+    baseline.write_record(first)
+    baseline.write_record(record_of(BASELINE, THERE, 3.0))
+    assert baseline.lost(first) == 0
+    baseline.write_record(second)
+    assert baseline.lost(second) == 0.5
+    assert baseline.lost(record_of(NEW, THERE, 3.25)) == 0.25, "although nobody has recorded the program there"
+    baseline.write_record(third)
+    assert baseline.lost(third) == pytest.approx(0.2), "from the best, not from the last"
+    baseline.write_record(record_of("x", HERE, 1.9))
+    assert baseline.lost(record_of("x", HERE, 1.9)) == 0
+    baseline.write_record(replace(second, by_hand=True))
+    assert baseline.lost(second) == 0, "a program that was accepted by hand is a new beginning"
+
+
+def test_a_quick_look_drops_no_record(baseline: Baseline) -> None:
+    whole = record_of(BASELINE, HERE, 2.0)
+    baseline.write_record(whole)
+    look = replace(record_of(NEW, HERE, 2.5), by_hand=True)
+    for _ in range(2):
+        baseline.write_record(look, keeps_others=True)
+    assert baseline.record(HERE, OLD) == whole
+    assert baseline.record(HERE, Program(NEW)) == look
+    assert baseline.unknown_since(OLD) is None
+    assert baseline.unknown_since(Program("another")) is not None
+
+
 def test_promotion_replaces_program_and_record_together(baseline: Baseline) -> None:
     baseline.write_record(record_of(BASELINE, HERE))
     assert baseline.promote(NEW, record_of(NEW, HERE, 1.5), kept(NEW))

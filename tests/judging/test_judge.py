@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fakes import failed, result
-from tiny_project import TinyProject
+from tiny_project import BASELINE, TinyProject, write
 
 from pytest_autoresearch.core.budget import Budget
 from pytest_autoresearch.core.errors import UsageError
@@ -84,11 +84,11 @@ def test_whoever_brings_a_seed_is_disqualified_untrained_and_a_baseline_that_doe
     fake = project.fake()
     night = project.night(fake)
     words = "`torch.manual_seed(42)`: random numbers must come from run.seed, and are seeded with it already"
-    assert night.lines["constant"] == f"DISQUALIFIED {words}"
+    assert night.lines["constant"] == f"DISQUALIFIED experiments/constant.py:5: {words}"
     assert night.trained == [("baseline", 0), ("baseline", 1)]
     with (project.path / "baseline/cpu/train.py").open("a") as file:
         file.write("\ntorch.manual_seed(42)\n")
-    with pytest.raises(UsageError, match=r"^baseline/cpu/train.py: `torch.manual_seed\(42\)`: random numbers must"):
+    with pytest.raises(UsageError, match=r"^baseline/cpu/train.py:\d+: `torch.manual_seed\(42\)`: random numbers must"):
         project.night(fake, record=True, retest=True)
 
 
@@ -105,7 +105,9 @@ def train(run):
         pass
     return make_model(run.vocab_size)
 """
-LONGER = "def make_model(vocab_size):\n    size = vocab_size\n    again = size\n    return nn.Embedding(again, again)"
+LONGER = """def make_model(vocab_size):
+    size = vocab_size
+    return nn.Sequential(nn.Embedding(size, WIDTH), nn.Linear(WIDTH, size))"""
 
 
 def simplifying(project: TinyProject) -> None:
@@ -119,10 +121,11 @@ def test_simpler_and_hardly_worse_is_kept(project: TinyProject) -> None:
     project.idea("longer", f'GOAL = "simplify"\n\n\n{LONGER}')
     night = project.night(project.fake(simpler=[2.001, 2.021], worse=[2.05, 2.07]))
     assert night.lines["simpler"].startswith("KEPT 2.0110 against 2.0100 (+0.0010, p ")
-    assert "as simpler by " in night.lines["simpler"]
-    assert night.lines["simpler"].endswith("lines and worse by less than 0.01")
+    assert night.lines["simpler"].partition(") as ")[2] == (
+        "simpler (45 tokens of code, the baseline has 119) and worse by less than 0.01"
+    )
     assert night.verdicts["worse"].outcome is Outcome.DISCARDED
-    assert "is no simpler: " in night.lines["longer"]
+    assert night.lines["longer"] == "DISCARDED is no simpler: 122 tokens of code, the baseline has 119"
     assert night.verdicts["longer"].runs == 0
     assert night.summary.promotion
     assert night.summary.promotion.verdict.experiment == "simpler"
@@ -135,6 +138,50 @@ def test_a_gain_goes_before_a_simplification(project: TinyProject) -> None:
     night = project.night(project.fake(simpler=[1.7, 1.72], worse=[2.3], faster=[1.8, 1.82]))
     assert night.summary.promotion
     assert night.summary.promotion.verdict.experiment == "faster"
+
+
+def test_a_chain_of_simplifications_loses_one_margin_in_all(project: TinyProject) -> None:
+    """Each is worse than the one before by less than the margin, but together they would lose more."""
+    simplifying(project)
+    (project.path / "experiments/worse.py").unlink()
+    shorter = SIMPLER.replace("    for _ in run.batches({size}):\n        pass\n", "")
+    fake = project.fake(simpler=[2.006, 2.026])
+    first = project.night(fake)
+    assert first.summary.promotion
+    project.experiment("shorter", f"from baseline import *\n{shorter.format(name='shorter')}")
+    fake.canned = {"# shorter #": [2.012, 2.032]}
+    second = project.night(fake)
+    assert second.verdicts["shorter"].reason == (
+        "not below +0.0040; the margin of 0.01 is from the best record so far, 0.0060 below the baseline's"
+    )
+    assert not second.summary.promotion
+    fake.canned = {"# shorter #": [2.008, 2.028]}
+    third = project.night(fake, rerun=True)
+    assert "and worse by less than 0.004; the margin of 0.01 is from the best" in third.verdicts["shorter"].reason
+    assert third.summary.promotion, "8 thousandths worse than the best in all"
+
+
+def test_a_gain_gives_the_margin_back(project: TinyProject) -> None:
+    simplifying(project)
+    (project.path / "experiments/worse.py").unlink()
+    fake = project.fake(simpler=[2.006, 2.026], faster=[1.8, 1.82])
+    assert project.night(fake).summary.promotion
+    (project.path / "experiments/simpler.py").unlink()
+    project.experiment("faster", "def make_model(vocab_size):\n    return nn.Linear(vocab_size, 3)  # faster #")
+    assert project.night(fake).summary.promotion
+    project.experiment("less", 'GOAL = "simplify"\n\ndef make_model(vocab_size):\n    return nn.Embedding(3)  # less #')
+    fake.canned = {"# less #": [1.801, 1.821]}
+    assert project.night(fake).verdicts["less"].reason.endswith("and worse by less than 0.01")
+
+
+def test_a_program_in_a_string_is_no_simpler(project: TinyProject) -> None:
+    """Kept once, as simpler by 147 lines."""
+    simplifying(project)
+    text = "\\n".join(BASELINE.splitlines()).replace('"', "'")
+    write(project.path / "experiments/packed.py", f'GOAL = "simplify"\ntrain = None\nexec("{text}")\n')
+    night = project.night(project.fake(simpler=[2.3], worse=[2.3]))
+    assert night.lines["packed"] == "DISCARDED is no simpler: `exec` may run or read code that is not counted"
+    assert night.verdicts["packed"].runs == 0
 
 
 def test_a_goal_needs_a_margin(project: TinyProject) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fakes import result, verdict_of
+from tiny_project import TinyProject
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome, Record, RunStats
@@ -23,10 +24,30 @@ def test_a_line_is_one_line_whatever_the_description_holds(tmp_path: Path) -> No
     assert len(lines) == 3
     assert all(line.count("\t") == len(COLUMNS) - 1 for line in lines)
     row, crash = ledger.rows()
-    assert row["description"] == "a tab and a newline  "
+    assert row["description"] == "a tab and a newline"
     assert (row["status"], row["val_bpb"], row["memory_gb"], row["delta"]) == ("discard", "1.250000", "0.5", "0.010000")
     assert (crash["status"], crash["val_bpb"], crash["memory_gb"]) == ("crash", "0.000000", "0.0")
     assert logged.status == "discard"
+
+
+def test_a_spreadsheet_runs_nothing_and_numbers_stay_numbers(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for words in ('=HYPERLINK("http://x","y")', "+1+1", "@SUM(1)", "-2", "\t=1", "\r=1", "a\x1b[2J = \u202e1"):
+        for _ in range(2):
+            ledger.log(replace(VERDICT, description=words, experiment=words, delta=-0.0013))
+    rows = ledger.rows()
+    told = ["'=HYPERLINK('http://x','y')", "'+1+1", "'@SUM(1)", "'-2", "'=1", "'=1", r"a\x1b[2J = \u202e1"]
+    assert [row["description"] for row in rows] == [*told[:4], told[4], told[6]]
+    assert [row["experiment"] for row in rows] == [row["description"] for row in rows]
+    assert {(row["delta"], row["commit"]) for row in rows} == {("-0.001300", "-")}
+
+
+def test_two_verdicts_of_one_second_are_two_lines(project: TinyProject) -> None:
+    project.idea("good")
+    fake = project.fake(good=[2.3])
+    for _ in range(2):
+        project.night(fake, rerun=True)
+    assert [row["experiment"] for row in project.rows] == ["baseline", "good", "good"]
 
 
 def test_a_files_name_need_not_be_utf_8(tmp_path: Path) -> None:

@@ -338,6 +338,40 @@ def test_a_change_by_hand_is_recorded_even_where_nothing_is_judged(project: Tiny
     assert project.night(fake).trained == [], "and is no error any more"
 
 
+def test_a_quick_look_at_a_change_by_hand_keeps_the_record_of_the_program_before(project: TinyProject) -> None:
+    project.idea("bad")
+    fake = project.fake(bad=BAD)
+    project.night(fake)
+    whole = record(project)
+    for look in ({"seeds": 1}, {"budget": "5 steps"}):
+        train_py(project).write_text(BASELINE.replace("WIDTH = 16", "WIDTH = 99"))
+        project.night(fake, record=True, retest=True, **look)
+        train_py(project).write_text(BASELINE)
+        night = project.night(fake)
+        assert night.trained == []
+        assert night.verdicts["bad"].baseline_scores == whole["stats"]["val_bpb"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("eval_tokens = 512", "eval_tokens = 8", "eval_tokens = 8: must be at least sequence_length = 16"),
+        (
+            "eval_tokens = 512",
+            "eval_tokens = 99999999",
+            "corpus 'text': eval_tokens = 99999999: its held-out text gives",
+        ),
+        ('corpus = "text"', 'corpus = "gone"', 'data.corpus = "gone": gone: no such file or folder; corpus must be'),
+    ],
+)
+def test_an_error_of_the_text_names_the_file_and_the_key(project: TinyProject, old: str, new: str, says: str) -> None:
+    project.idea("good")
+    project.track(old, new)
+    with pytest.raises(UsageError) as caught:
+        project.night(project.fake())
+    assert str(caught.value).startswith(f"baseline/cpu/track.toml: {says}")
+
+
 def baseline_lines(project: TinyProject) -> list[tuple[str, str]]:
     return [(row["track"], row["description"]) for row in project.rows if row["experiment"] == "baseline"]
 

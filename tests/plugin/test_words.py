@@ -39,10 +39,8 @@ def verdict(*scores: float, **changes: object) -> Verdict:
             "DISCARDED (replayed, same program as softcap) 2.0000 against 2.0000 on seed 0 (-0.0029, p 0.38) why",
         ),
         (
-            verdict(
-                2.0, 2.0, 2.0, outcome=Outcome.KEPT, simplifies=True, lines_removed=5, reason="worse by less than 1"
-            ),
-            "KEPT 2.0000 against 2.0100 (-0.0029, p 0.38) as simpler by 2 lines and worse by less than 1",
+            verdict(2.0, 2.0, 2.0, outcome=Outcome.KEPT, simplifies=True, reason="simpler (9, 10) and so on"),
+            "KEPT 2.0000 against 2.0100 (-0.0029, p 0.38) as simpler (9, 10) and so on",
         ),
         (verdict(delta=None, p_value=None, outcome=Outcome.TIMED_OUT), "TIMED OUT why"),
         (verdict(2.0, note="look"), "DISCARDED 2.0000 against 2.0000 on seed 0 (-0.0029, p 0.38) why; note: look"),
@@ -52,12 +50,19 @@ def test_a_line_says_what_was_compared(given: Verdict, line: str) -> None:
     assert verdict_line(given) == line
 
 
+def test_what_only_shows_does_not_say_that_it_will_record() -> None:
+    anew = replace(HEADER, records_anew=True, promotes=False)
+    for header in (replace(HEADER, record=None), replace(HEADER, record=Record("p", "c", {})), anew):
+        assert not any("first" in line or "promoted" in line for line in header_lines(header, runs=False))
+        assert any("first" in line for line in header_lines(header))
+
+
 def test_a_failure_has_the_seeds_the_traceback_and_the_log() -> None:
     crashed = verdict(2.0, 1.9, outcome=Outcome.CRASHED, detail="Traceback\n  line\n", evidence="results/x")
     assert failure_message(crashed).splitlines() == [
         f"{verdict_line(crashed)}; per seed 2.0000 against 2.0000, 1.9000 against 2.0100",
-        "Traceback",
-        "  line",
+        "| Traceback",
+        "|   line",
         "see results/x/seed-1/log.txt",
     ]
     assert "log.txt" not in failure_message(verdict(2.0))

@@ -4,8 +4,9 @@ import ast
 
 import pytest
 
-from pytest_autoresearch.programs.compare import code_lines, code_sha, line_counts, same_program, sha256, unified_diff
+from pytest_autoresearch.programs.compare import code_sha, line_counts, same_program, sha256, unified_diff
 from pytest_autoresearch.programs.experiment import Program
+from pytest_autoresearch.programs.size import code_tokens
 
 PROGRAM = '''\
 """A program."""
@@ -51,7 +52,7 @@ def test_layout_comments_and_docstrings_do_not_matter(old, new):
     assert Program(changed).sha != Program(PROGRAM).sha
     assert Program(changed).code_sha == Program(PROGRAM).code_sha
     assert same_program(PROGRAM, changed)
-    assert code_lines(changed) == code_lines(PROGRAM) == 9
+    assert code_tokens(changed) == code_tokens(PROGRAM)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +145,3 @@ def test_diff_and_counts():
     )
     assert line_counts("a\nb\n", "a\nc\nd\n") == (2, 1)
     assert line_counts("a\n-- b\n", "a\n++ c\x0c+\n") == (1, 1)
-
-
-def test_lines_of_code_are_not_comments_or_layout():
-    source = '"""Doc."""\n\n# why\nx = [\n    1,\n    2,\n]\n\n\ndef f():\n    """Doc."""\n    return x\n'
-    assert code_lines(source) == code_lines("x = [1, 2]\ndef f(): return x") == 3

@@ -53,6 +53,14 @@ def overlay(change: str) -> str:
         "def activation(LEARNIGN_RATE):\n    return LEARNIGN_RATE\nLEARNIGN_RATE = 3",  # the parameter is another one
         "TRACK = 'cpu'\nLEARNIGN_RATE = 3",
         "blocks = LEARNIGN_RATE = 3\nDEPTH = blocks",
+        "for number in range(3):\n    LEARNIGN_RATE = number",
+        "with patched(F) as patch:\n    if patch:\n        LEARNIGN_RATE = 3",
+        "try:\n    DEPTH = 4\nexcept ValueError:\n    LEARNIGN_RATE: float = 3",
+        "while DEPTH < 3:\n    DEPTH += 1\n    LEARNIGN_RATE = float('3')",
+        "with F:\n    def LEARNIGN_RATE(x):\n        return x",
+        "@torch.no_grad()\ndef LEARNIGN_RATE(x):\n    return x",
+        "@dataclass\nclass LEARNIGN_RATE:\n    x: int",
+        "@functools.cache\n@torch.compile(dynamic=True)\ndef LEARNIGN_RATE(x):\n    return x",
     ],
 )
 def test_a_name_that_the_baseline_has_not_and_nothing_uses(change):
@@ -85,6 +93,12 @@ def test_a_name_that_the_baseline_has_not_and_nothing_uses(change):
         "for number in range(3):\n    pass",
         "with patched(F) as patch:\n    pass",
         "try:\n    import fast\nexcept ImportError:\n    fast = None",
+        "for number in range(3):\n    half = number / 2\n    DEPTH += half",
+        "with patched(F):\n    _ = setattr(F, 'gelu', F.relu)",
+        "with patched(F):\n    RATE = 3\n    print(RATE)",
+        "for number in range(3):\n    @patch\n    def helper(x):\n        return number",
+        "for number in range(3):\n    F.rate = number",
+        "@torch.no_grad()\ndef activation(x):\n    return x",
         "import os\nfrom os import path as where\nfrom math import *",
         "def train(run):\n    return new(run)\n\nnew = 3",
         "(walrus := 3)",
@@ -97,6 +111,11 @@ def test_a_name_that_the_baseline_has_not_and_nothing_uses(change):
 )
 def test_a_name_that_is_known_or_used(change):
     assert unknown_names(BASELINE, overlay(change)) == {}
+
+
+def test_the_line_inside_a_loop_is_named():
+    change = overlay("for number in range(3):\n    DEPTH += number\n    LEARNIGN_RATE = number")
+    assert unknown_names(BASELINE, change) == {"LEARNIGN_RATE": 4}
 
 
 def test_names_that_only_use_each_other_are_unknown_with_the_line_of_each():

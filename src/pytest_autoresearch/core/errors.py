@@ -2,7 +2,14 @@
 
 
 class UsageError(Exception):
-    """Something a user wrote cannot be used: one line that names the file, what was found and what is allowed."""
+    """Something a user wrote cannot be used: one line that names the file, what was found and what is allowed.
+
+    `detail` may hold the line of source and, below its fault, a caret.
+    """
+
+    def __init__(self, line: str, detail: str = "") -> None:
+        super().__init__(line)
+        self.detail = detail
 
 
 class NoExperiment(UsageError):

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 
-def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def now(precision: str = "seconds") -> str:
+    """The time in UTC, ISO 8601, to the second or another precision of `datetime.isoformat`."""
+    return datetime.now(UTC).isoformat(timespec=precision)
 
 
 def temporary(path: Path) -> Path:

@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from filelock import FileLock
@@ -12,10 +13,11 @@ from filelock import FileLock
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import now, temporary, write_atomically
 from pytest_autoresearch.core.records import Record, Verdict, check_types
+from pytest_autoresearch.core.text import read_source
 from pytest_autoresearch.core.track import Track, digest
 from pytest_autoresearch.judging.ledger import Ledger
 from pytest_autoresearch.programs.compare import sha256
-from pytest_autoresearch.programs.experiment import Program
+from pytest_autoresearch.programs.experiment import BASELINE_BYTES, Program
 from pytest_autoresearch.programs.history import changed_lines
 from pytest_autoresearch.programs.statements import unix
 
@@ -61,41 +63,48 @@ class Baseline:
         """The program to beat. Completes an interrupted promotion first. UsageError if there is no program."""
         try:
             self.complete_promotion()
-            return unix(self.path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{self.path}: the baseline program cannot be read: {error}") from None
+            return unix(read_source(self.path, BASELINE_BYTES))
+        except OSError as error:
+            raise UsageError(f"{error.filename or self.path}: {error.strerror or error}") from None
 
     # -- records --
 
     def record(self, fingerprint: dict[str, str], program: Program) -> Record:
         """The record of this program on this platform; an empty one if there is none yet."""
-        stored = self._read()[0].get(digest(fingerprint))
-        if stored and _is_of(stored, program):
-            return stored
+        for stored in self._read().records:
+            if stored.fingerprint == fingerprint and _is_of(stored, program):
+                return stored
         return Record(program.sha, program.code_sha, fingerprint)
+
+    def lost(self, record: Record) -> float:
+        """By how much the best record so far on the platform, of any program, is below this one; 0 if none is."""
+        return max(0.0, _above(self._read().best.get(digest(record.fingerprint), []), record.scores))
 
     def unknown_since(self, program: Program, budget: str = "") -> Record | None:
         """The latest record, if there are records and none is of this program: it was changed by hand. Else None.
 
         A record for this budget comes before a later one for another budget.
         """
-        records = self._read()[0].values()
+        records = self._read().records
         if any(_is_of(record, program) for record in records):
             return None
         return max(records, key=lambda r: (r.fingerprint.get("budget") == budget, r.recorded_at), default=None)
 
     def is_by_hand(self, program: Program) -> bool:
         """Whether this program was changed by hand: a record of it on some platform says so, or it has none."""
-        known = [record for record in self._read()[0].values() if _is_of(record, program)]
+        known = [record for record in self._read().records if _is_of(record, program)]
         return any(record.by_hand for record in known) or self.unknown_since(program) is not None
 
-    def write_record(self, record: Record) -> None:
-        """Store the record of one platform beside the others. Call this with the lock held."""
-        write_atomically(self.record_path, self._with(record))
+    def write_record(self, record: Record, keeps_others: bool = False) -> None:
+        """Store the record of one platform. Drops records of other programs, unless `keeps_others`: for a quick look.
+
+        Call this with the lock held.
+        """
+        write_atomically(self.record_path, self._with(record, keeps_others=keeps_others))
 
     def promotions(self) -> list[PastPromotion]:
         """The promotions so far, oldest first."""
-        return self._read()[1]
+        return self._read().promotions
 
     # -- promotion --
 
@@ -147,7 +156,7 @@ class Baseline:
                 return  # another process has just completed it
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(f"{self._promotion_path}: not a promotion ({error!r}); delete it") from None
-            if Program(unix(self.path.read_text(encoding="utf-8"))).sha not in (verdict.baseline_sha, sha256(program)):
+            if Program(unix(read_source(self.path, BASELINE_BYTES))).sha not in (verdict.baseline_sha, sha256(program)):
                 raise UsageError(
                     f"{self.path}: changed since the promotion of {verdict.experiment} was cut short: "
                     f"put it back, or delete {self._promotion_path.name} beside it to give the promotion up"
@@ -159,31 +168,66 @@ class Baseline:
 
     # -- baseline.json --
 
-    def _with(self, record: Record, promotion: PastPromotion | None = None) -> str:
-        """The text of `baseline.json` with this record and promotion. Drops the records of other programs."""
-        records, promotions = self._read()
-        kept = {platform: other for platform, other in records.items() if other.code_sha == record.code_sha}
-        kept[digest(record.fingerprint)] = record
+    def _with(self, record: Record, promotion: PastPromotion | None = None, keeps_others: bool = False) -> str:
+        """The text of `baseline.json` with this record and promotion.
+
+        Drops the records of other programs, but keeps the best scores of each platform. A program that was changed by
+        hand is a new beginning.
+        """
+        known = self._read()
+        same = [other for other in known.records if other.code_sha == record.code_sha]
+        kept = [other for other in (known.records if keeps_others else same) if not _same_place(other, record)]
+        best = dict(known.best)
+        for other in known.records:
+            platform = digest(other.fingerprint)
+            if other not in (*same, *kept) and _above(other.scores, best.get(platform, [])) >= 0:
+                best[platform] = other.scores
+        if record.by_hand and not keeps_others:
+            best.pop(digest(record.fingerprint), None)
         document = {
-            "records": {platform: asdict(other) for platform, other in kept.items()},
-            "promotions": [asdict(past) for past in [*promotions, *([promotion] if promotion else [])]],
+            "records": {digest([each.fingerprint, each.code_sha]): asdict(each) for each in (*kept, record)},
+            "best": best,
+            "promotions": [asdict(past) for past in [*known.promotions, *([promotion] if promotion else [])]],
         }
         text = json.dumps(document, indent=1)
         return _SHORT_LIST.sub(lambda found: re.sub(r"\n\s*", " ", found[0]), text) + "\n"
 
-    def _read(self) -> tuple[dict[str, Record], list[PastPromotion]]:
+    def _read(self) -> "_Document":
         try:
             document: dict[str, Any] = json.loads(self.record_path.read_text(encoding="utf-8"))
-            records = {platform: Record.from_dict(stored) for platform, stored in document["records"].items()}
-            promotions = [check_types(PastPromotion(**past)) for past in document.get("promotions", [])]
+            return check_types(
+                _Document(
+                    [Record.from_dict(stored) for stored in document["records"].values()],
+                    [check_types(PastPromotion(**past)) for past in document.get("promotions", [])],
+                    document.get("best", {}),
+                )
+            )
         except FileNotFoundError:
-            return {}, []
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return _Document([], [], {})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
                 f"{self.record_path}: not a baseline record ({error!r}); "
                 "restore it, or delete it and the baseline is recorded anew"
             ) from None
-        return records, promotions
+
+
+@dataclass(frozen=True)
+class _Document:
+    """What `baseline.json` holds. `best`: by platform, the lowest scores that a program had whose record is dropped."""
+
+    records: list[Record]
+    promotions: list[PastPromotion]
+    best: dict[str, list[float]]
+
+
+def _above(low: Sequence[float], high: Sequence[float]) -> float:
+    """By how much the mean of `high` is above that of `low`, over the seeds that both have; 0 if there are none."""
+    pairs = list(zip(low, high, strict=False))
+    return fmean(theirs - mine for mine, theirs in pairs) if pairs else 0.0
+
+
+def _same_place(record: Record, other: Record) -> bool:
+    return record.fingerprint == other.fingerprint and record.code_sha == other.code_sha
 
 
 def _is_of(record: Record, program: Program) -> bool:

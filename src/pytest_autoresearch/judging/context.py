@@ -1,12 +1,14 @@
 """The context of a session: project, track, baseline, data and platform, each looked up on first use."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.core.track import Track, digest, fingerprint, require_device, with_options
 from pytest_autoresearch.judging.baseline import Baseline
 from pytest_autoresearch.judging.ledger import Ledger
@@ -86,7 +88,8 @@ class Context:
 
         if self.lacks_corpus:  # collection must not fetch gigabytes
             raise UsageError(f"corpus '{self.track.corpus}' is not in the cache")
-        return data_key(self.track.corpus, **self._data_settings())
+        with self._naming_the_key():
+            return data_key(self.track.corpus, **self._data_settings())
 
     @property
     def lacks_corpus(self) -> bool:
@@ -105,13 +108,28 @@ class Context:
         from pytest_autoresearch.data.sources import open_corpus
 
         require_device(self.track)  # without it, fetching gigabytes would be useless
-        open_corpus(self.track.corpus, self.project.root, progress=progress)
+        with self._naming_the_key():
+            open_corpus(self.track.corpus, self.project.root, progress=progress)
 
     def prepare(self, progress: Callable[[str, float], None]) -> "Prepared":
         """The track's text as rows of tokens, from the cache or made now."""
         from pytest_autoresearch.data.prepare import prepare
 
-        return prepare(self.track.corpus, **self._data_settings(), progress=progress)
+        with self._naming_the_key():
+            return prepare(self.track.corpus, **self._data_settings(), progress=progress)
+
+    @contextmanager
+    def _naming_the_key(self) -> Iterator[None]:
+        """Begin an error of the track's text with the file and the key that ask for it."""
+        from pytest_autoresearch.data.cache import cache_folder
+
+        try:
+            yield
+        except UsageError as error:
+            if str(error).startswith(str(cache_folder())):
+                raise  # the cache is nobody's key
+            key = "" if "eval_tokens = " in str(error) else f'data.corpus = "{self.track.corpus}": '
+            raise UsageError(f"{self.track.folder / 'track.toml'}: {key}{error}") from None
 
     def _data_settings(self) -> dict[str, Any]:
         track = self.track
@@ -131,4 +149,4 @@ class Context:
         line = str(error)
         if isinstance(error, OSError):
             line = f"{error.filename or self.evidence.folder}: {error.strerror or error}"
-        return line.replace(f"{self.project.root}{os.sep}", "")
+        return one_line(line.replace(f"{self.project.root}{os.sep}", ""))

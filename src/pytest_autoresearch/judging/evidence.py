@@ -25,7 +25,7 @@ class Evidence:
 
     def of(self, track: str, experiment: str, program_sha: str) -> Path:
         """The folder of a program's runs. `/` in a name becomes `+`, because all folders have the same parent."""
-        name = experiment.replace("%", "%25").replace("+", "%2B").replace("/", "+")
+        name = experiment.replace("%", "%25").replace("+", "%2B").replace("\\", "%5C").replace("/", "+")
         return self.folder / track / f"{name}-{program_sha[:7]}"
 
     def lock(self, name: str) -> FileLock:

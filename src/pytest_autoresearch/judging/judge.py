@@ -11,9 +11,9 @@ from pytest_autoresearch.core.records import Outcome, Record, RunStats
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.monitor import RunMonitor
 from pytest_autoresearch.judging.verdict import Decision, decide
-from pytest_autoresearch.programs.compare import code_lines
 from pytest_autoresearch.programs.experiment import Experiment, Program
 from pytest_autoresearch.programs.seeds import find_fixed_seed
+from pytest_autoresearch.programs.size import compare_sizes
 from pytest_autoresearch.referee.executor import JobSpec, RunProgress, RunResult
 
 FIXED_SEED = "random numbers must come from run.seed, and are seeded with it already"
@@ -98,7 +98,8 @@ class Judge:
         for old in self.context.evidence.of(track.name, experiment.name, program.sha).glob("seed-*"):
             rmtree(old, ignore_errors=True)  # of an earlier judgement, with more seeds perhaps
         judged = self.check_source(experiment, program)
-        margin = (track.simplify_margin or 0.0) * experiment.simplifies
+        lost = self.context.baseline.lost(record) if experiment.simplifies else 0.0
+        margin = (track.simplify_margin or 0.0) - lost if experiment.simplifies else 0.0
         decision = Decision(None)
         results: list[RunResult] = []
         tried_again = ""
@@ -113,22 +114,30 @@ class Judge:
             judged = self.check_run(results, record)
             if not judged and decision.outcome:
                 judged = decision.outcome, decision.reason
+                if experiment.simplifies:
+                    judged = decision.outcome, self._simplified(decision, program, lost)
         return Judgement(*judged, decision, results, tried_again)
+
+    def _simplified(self, decision: Decision, program: Program, lost: float) -> str:
+        """The reason for the verdict on a simpler program: how much simpler it is, and where the margin begins."""
+        _, sizes = compare_sizes(program.source, self.context.baseline_program.source)
+        reason = f"simpler ({sizes}) and {decision.reason}" if decision.outcome is Outcome.KEPT else decision.reason
+        margin = f"{self.context.track.simplify_margin:g}"
+        left = f"; the margin of {margin} is from the best record so far, {lost:.4f} below the baseline's"
+        return reason + left * bool(lost)
 
     def check_source(self, experiment: Experiment, program: Program) -> tuple[Outcome, str] | None:
         """The outcome and reason, if they are clear without training the program."""
-        if call := find_fixed_seed(program.source):
-            return Outcome.DISQUALIFIED, f"`{call}`: {FIXED_SEED}"
+        if found := find_fixed_seed(program.source):
+            line, call = find_fixed_seed(experiment.source) or found
+            return Outcome.DISQUALIFIED, f"{self.context.relative(experiment.path)}:{line}: `{call}`: {FIXED_SEED}"
         if experiment.simplifies:
             if not self.context.track.simplify_margin:
                 path = self.context.track.folder / "track.toml"
                 raise UsageError(f'{experiment.path}: GOAL = "simplify" needs simplify_margin in {path}')
-            try:
-                lines, before = code_lines(program.source), code_lines(self.context.baseline_program.source)
-            except RecursionError:
-                raise UsageError(f"{experiment.path}: its lines of code cannot be counted: nested too deeply") from None
-            if lines >= before:
-                return Outcome.DISCARDED, f"is no simpler: {lines} lines of code, the baseline has {before}"
+            is_simpler, sizes = compare_sizes(program.source, self.context.baseline_program.source)
+            if not is_simpler:
+                return Outcome.DISCARDED, f"is no simpler: {sizes}"
         return None
 
     def check_run(self, results: Sequence[RunResult], record: Record) -> tuple[Outcome, str] | None:

@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
+from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.evidence import Evidence
 
 COLUMNS = [
@@ -20,7 +21,9 @@ COLUMNS = [
 LATER = {"isolation"}
 """Columns that older ledgers may lack."""
 IDENTITY = ("track", "experiment", "program_sha", "baseline_sha", "finished_at")
-"""The columns that identify a verdict."""
+"""The columns that identify a verdict; the time is to the microsecond."""
+WORDS = {"description", "track", "experiment"}
+"""Columns of text that users or programs choose. A spreadsheet would run a cell of theirs that looks like a formula."""
 
 
 class Ledger:
@@ -86,7 +89,7 @@ class Ledger:
         }
         with self._lock():
             known = {tuple(line.get(name) for name in IDENTITY): line.get("status") for line in self.rows()}
-            logged = known.get(tuple(_plain(row[name]) for name in IDENTITY))
+            logged = known.get(tuple(_cell(name, row[name]) for name in IDENTITY))
             if not logged or (status == "keep" and logged != "keep"):
                 self._append(row)
                 logged = status
@@ -111,7 +114,7 @@ class Ledger:
         try:
             content = self.path.read_bytes() if self.path.exists() else b""
             size, names, text = self._end_of(content)
-            text += "\t".join(_plain(row.get(name, "")) for name in names) + "\n"
+            text += "\t".join(_cell(name, row.get(name, "")) for name in names) + "\n"
             with self.path.open("ab", buffering=0) as file:
                 file.truncate(size)
                 try:
@@ -160,7 +163,10 @@ class Ledger:
         return ""
 
 
-def _plain(text: str) -> str:
-    """A cell without tabs, line breaks and quotation marks, which would break the table for its readers."""
-    text = text.encode(errors="backslashreplace").decode()  # the name of a file need not be UTF-8
-    return text.translate(str.maketrans('\t\r\n"', "   '"))
+def _cell(column: str, text: str) -> str:
+    """A cell in one line, without quotation marks, which would break the table for its readers.
+
+    A text that a spreadsheet would take for a formula begins with `'`, as one would type it there.
+    """
+    text = one_line(text).replace('"', "'")
+    return f"'{text}" if column in WORDS and text.startswith(("=", "+", "-", "@")) else text

@@ -65,7 +65,8 @@ def verdict_key(context: Context, experiment: Experiment, program: Program, reco
     track = context.track
     rule = [track.seeds, track.alpha, track.noise, track.simplify_margin, track.max_memory_growth, track.token_factor]
     setting = [context.fingerprint, track.budget.limit, track.batch_size, track.memory, *rule]
-    judged_by = [context.baseline_program.code_sha, record.scores, context.isolation.kind]
+    judged_by: list[object] = [context.baseline_program.code_sha, record.scores, context.isolation.kind]
+    judged_by += [context.baseline.lost(record)] if experiment.simplifies else []
     return digest([program.code_sha, experiment.simplifies, setting, judged_by])
 
 

@@ -1,5 +1,6 @@
 """Recording the baseline: train it with every seed, once on each platform, before judging anything by it."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 from pytest_autoresearch.core.errors import UsageError
@@ -28,9 +29,9 @@ def check_changed_by_hand(context: Context) -> None:
     if record is None or context.options.record:
         return
     what = "another program"
-    if old := context.evidence.source(record.program_sha):
-        new = context.baseline_program.source
-        names = sorted({*changed_lines(old, new), *changed_lines(new, old)})
+    old, new = context.evidence.source(record.program_sha), context.baseline_program.source
+    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # evidence may be of any age
+        names = sorted({*changed_lines(old, new), *changed_lines(new, old)}) if old else []
         what = f"changed in {', '.join(f'`{name}`' for name in names[:5])}{', …' * (len(names) > 5)}" if names else what
     raise UsageError(
         f"{context.baseline.path}: {what} since its record of {record.recorded_at} ({record.val_bpb:.4f} val_bpb): "
@@ -47,8 +48,8 @@ def record_baseline(context: Context, judge: Judge, since: str) -> Record:
     with context.baseline.lock():  # a second session waits here, and then finds the record
         if context.baseline.source() != program.source:
             raise UsageError(f"{path}: another session has changed it meanwhile; start again")
-        if call := find_fixed_seed(program.source):
-            raise UsageError(f"{path}: `{call}`: {FIXED_SEED}")
+        if found := find_fixed_seed(program.source):
+            raise UsageError(f"{path}:{found[0]}: `{found[1]}`: {FIXED_SEED}")
         record = context.baseline.record(context.fingerprint, program)
         by_hand = context.baseline.is_by_hand(program)
         if context.options.record and record.recorded_at <= since:
@@ -57,7 +58,8 @@ def record_baseline(context: Context, judge: Judge, since: str) -> Record:
         for seed in lacking:
             stats = record.stats + RunStats.of([_trained(context, judge, seed)])
             record = replace(record, stats=stats, recorded_at=now(), by_hand=by_hand)
-            context.baseline.write_record(record)  # after each run, so that a kill costs one
+            # After each run, so that a kill costs one.
+            context.baseline.write_record(record, keeps_others=bool(context.provisional))
     if lacking:
         judge.monitor.recorded(record)
     return record

@@ -9,6 +9,7 @@ from pathlib import Path
 from pytest_autoresearch.core.errors import NoExperiment, UsageError
 from pytest_autoresearch.core.files import now
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
+from pytest_autoresearch.core.text import name_of, read_source
 from pytest_autoresearch.core.track import digest, fingerprint, require_device
 from pytest_autoresearch.judging import plan as planning
 from pytest_autoresearch.judging.context import Context
@@ -20,7 +21,7 @@ from pytest_autoresearch.judging.recording import check_changed_by_hand, record_
 from pytest_autoresearch.judging.session_log import SessionLog
 from pytest_autoresearch.judging.summary import SessionHeader
 from pytest_autoresearch.programs.compare import line_counts
-from pytest_autoresearch.programs.experiment import Program, parse_errors
+from pytest_autoresearch.programs.experiment import SOURCE_BYTES, Program, parse_errors
 from pytest_autoresearch.programs.statements import parse
 from pytest_autoresearch.referee.executor import Executor
 
@@ -92,9 +93,10 @@ class Session:
         if context.options.record:  # asked for in so many words, whatever becomes of the experiments
             self.make_ready()
         try:
-            experiment, program = planning.read(context, path)
+            with parse_errors(path):
+                experiment, program = planning.read(context, path)
         except UsageError as error:
-            raise NoExperiment(context.shorten(error)) from None
+            raise NoExperiment(context.shorten(error), error.detail) from None
         self._fetch_corpus()
         record = self._record or stored_record(context)
         if len(record.scores) < context.track.seeds:
@@ -170,7 +172,7 @@ class Session:
             key=plan.key,
             platform=context.platform,
             evidence=context.relative(self._folder(plan.experiment.name, plan.program)),
-            finished_at=now(),
+            finished_at=now("microseconds"),
             simplifies=plan.experiment.simplifies,
             provisional=bool(context.provisional),
             tried_again=judgement.tried_again,
@@ -180,12 +182,11 @@ class Session:
     def broken(self, path: Path, error: NoExperiment) -> Verdict:
         """The verdict on a file that is no experiment: crashed, with the reason."""
         context = self.context
-        name = path.relative_to(context.project.experiments).with_suffix("").as_posix()
+        name = name_of(path, context.project.experiments)
         try:
-            content = path.read_bytes().decode(errors="replace")
-        except OSError:
-            content = ""
-        file = Program(content)
+            file = Program(read_source(path, SOURCE_BYTES))
+        except UsageError:
+            file = Program("")
         folder = self._folder(name, file)
         key = digest([name, file.sha, str(error)])
         with context.evidence.lock(key):
@@ -198,13 +199,14 @@ class Session:
                 track=context.track.name,
                 outcome=Outcome.CRASHED,
                 reason=str(error),
+                detail=error.detail,
                 experiment_sha=file.sha,
                 program_sha=file.sha,
                 baseline_sha=context.baseline_program.sha,
                 key=key,
                 platform="",
                 evidence=context.relative(folder),
-                finished_at=now(),
+                finished_at=now("microseconds"),
                 provisional=bool(context.provisional),
             )
             context.evidence.save(verdict)

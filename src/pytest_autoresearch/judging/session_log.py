@@ -6,6 +6,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.files import now
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.recording import stored_record
@@ -81,7 +82,7 @@ class SessionLog:
         if program is None:
             path = f"{verdict.evidence}/seed-0/program.py"
             raise UsageError(f"{path}: not the program that was judged; nothing promoted")
-        record = Record(program.sha, program.code_sha, context.fingerprint, verdict.stats, verdict.finished_at)
+        record = Record(program.sha, program.code_sha, context.fingerprint, verdict.stats, now())
         if context.baseline.promote(program.source, record, verdict):
             return Promotion(verdict, fmean(verdict.baseline_scores), record.val_bpb, context.baseline.path)
         if Program(context.baseline.source()).sha == verdict.program_sha:

@@ -43,7 +43,8 @@ def decide(
 
     A full judgement has as many seeds as there are baseline scores. `noise` is the known standard deviation of a
     paired difference between two equally good programs. With a `margin` the test asks whether the experiment is worse
-    by less than the margin, instead of whether it is better (a non-inferiority test). A p-value at or above `futility`
+    by less than the margin, instead of whether it is better (a non-inferiority test); with a negative one, whether it
+    is better by more. A p-value at or above `futility`
     ends the judgement after any seed.
     """
     differences = [score - record for score, record in zip(scores, baseline, strict=False)]
@@ -58,7 +59,8 @@ def decide(
     if len(differences) < len(baseline) and p_value < futility:
         return Decision(None, delta, p_value)
     if len(differences) == len(baseline) and p_value < alpha:
-        why = f"worse by less than {margin:g}" if margin else "beats the baseline by more than noise"
+        why = f"worse by less than {margin:.4g}" if margin > 0 else f"better by more than {-margin:.4g}"
+        why = why if margin else "beats the baseline by more than noise"
         return Decision(Outcome.KEPT, delta, p_value, why)
     if delta >= margin:
         return Decision(Outcome.DISCARDED, delta, p_value, f"not below {bound}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.text import escaped
 from pytest_autoresearch.plugin.items import ExperimentFile, ExperimentItem, is_experiment
 from pytest_autoresearch.plugin.session import SESSION, session_of
 from pytest_autoresearch.plugin.settings import pytest_addoption as pytest_addoption
@@ -44,17 +45,25 @@ def pytest_collect_file(
     """Collect experiments in place of pytest's own collector, which would import a file named on the command line."""
     collectors = yield
     if is_experiment(file_path, parent.config):
-        return [ExperimentFile.from_parent(parent, path=file_path)]
+        return [ExperimentFile.of(parent, file_path)]
     return collectors
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_directory(path: "Path") -> Generator[None, pytest.Collector | None, pytest.Collector | None]:
+    """Show a folder by a name that prints."""
+    folder = yield
+    if folder:
+        folder.name = escaped(folder.name)
+    return folder
 
 
 def check(config: pytest.Config) -> None:
     """Raise pytest's own UsageError if nothing can be judged."""
-    only_shown = any(config.getoption(name, False) for name in ("collectonly", "setupplan", "setuponly"))
     try:
-        if not (only_shown or config.pluginmanager.has_plugin("timeout")):
+        if not (only_shown(config) or config.pluginmanager.has_plugin("timeout")):
             raise UsageError("pytest-timeout is the watchdog of every run and is disabled here (-p no:timeout)")
-        session_of(config).check(writes=not only_shown)
+        session_of(config).check(writes=not only_shown(config))
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -65,7 +74,12 @@ def header(config: pytest.Config) -> list[str]:
         return []
     from pytest_autoresearch.plugin.words import header_lines
 
-    return header_lines(session_of(config).header())
+    return header_lines(session_of(config).header(), runs=not only_shown(config))
+
+
+def only_shown(config: pytest.Config) -> bool:
+    """Whether pytest shows what there is and runs nothing."""
+    return any(config.getoption(name, False) for name in ("collectonly", "setupplan", "setuponly"))
 
 
 # -- protocol --
@@ -80,7 +94,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
         from pytest_autoresearch.referee.process import die_with_parent
 
         die_with_parent()
-    if item.config.getoption("setupplan", False) or item.config.getoption("setuponly", False):
+    if only_shown(item.config):
         return
     session_of(item.config).monitor.item = item  # type: ignore[attr-defined]  # its timer watches the next runs
     item.plan()

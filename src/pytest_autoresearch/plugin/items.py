@@ -1,5 +1,6 @@
 """Experiments for pytest: each is a file with one item."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_autoresearch.core.errors import NoExperiment, NotJudged, UsageError
+from pytest_autoresearch.core.text import name_of, one_line
 from pytest_autoresearch.plugin.session import session_of
 from pytest_autoresearch.plugin.settings import experiments_folder, has_tracks, project_root, uncaptured
 
@@ -16,12 +18,20 @@ if TYPE_CHECKING:
 
 
 class ExperimentFile(pytest.File):
-    """A file under `experiments/`."""
+    """A file under `experiments/`. Its name and node id have escapes where characters of the path do not print."""
+
+    @classmethod
+    def of(cls, parent: pytest.Collector, path: Path) -> "ExperimentFile":
+        """The collector of a file."""
+        where = Path(os.path.relpath(path, parent.config.rootpath))
+        shown = name_of(where, Path()) + where.suffix
+        if shown == where.as_posix():
+            return cls.from_parent(parent, path=path)
+        return cls.from_parent(parent, path=path, name=shown.rpartition("/")[2], nodeid=shown)
 
     def collect(self) -> Iterator["ExperimentItem"]:
         """The one item, named by the file's path below `experiments/`."""
-        name = self.path.relative_to(experiments_folder(self.config)).with_suffix("").as_posix()
-        yield ExperimentItem.from_parent(self, name=name)
+        yield ExperimentItem.from_parent(self, name=name_of(self.path, experiments_folder(self.config)))
 
 
 class ExperimentItem(pytest.Item):
@@ -31,15 +41,20 @@ class ExperimentItem(pytest.Item):
         super().__init__(**kwargs)
         if self.config.pluginmanager.has_plugin("timeout"):
             self.add_marker(pytest.mark.timeout(0))  # no timer around the whole item: each run has its own
-        self.planned: Plan | NotJudged | UsageError | None = None
+        self.planned: Plan | Exception | None = None
         self.verdict: Verdict | None = None
 
     def plan(self) -> None:
-        """Plan the experiment. This records the baseline before the first experiment that has to train."""
+        """Plan the experiment. This records the baseline before the first experiment that has to train.
+
+        Whatever is wrong with one file is that experiment's own failure: here pytest would end the session.
+        """
         try:
             self.planned = session_of(self.config).plan(self.path)
-        except (UsageError, NotJudged) as instead:
-            self.planned = instead
+        except NotJudged as reason:
+            self.planned = NotJudged(one_line(str(reason)), reason.unchanged)
+        except Exception as fault:
+            self.planned = fault
 
     @property
     def skip_line(self) -> str | None:
@@ -50,8 +65,12 @@ class ExperimentItem(pytest.Item):
 
     def setup(self) -> None:
         """Fail if nothing can be judged, for example because the baseline does not train."""
-        if isinstance(self.planned, UsageError) and not isinstance(self.planned, NoExperiment):
-            pytest.fail(str(self.planned), pytrace=False)
+        if isinstance(self.planned, NotJudged | NoExperiment):
+            return
+        if isinstance(self.planned, UsageError):
+            pytest.fail(one_line(str(self.planned)), pytrace=False)
+        if isinstance(self.planned, Exception):
+            raise self.planned
 
     def runtest(self) -> None:
         """Judge, and translate the verdict into pytest's words."""
@@ -64,9 +83,9 @@ class ExperimentItem(pytest.Item):
             with uncaptured(self.config):
                 self.verdict = verdict = self._judge()
         except UsageError as error:
-            pytest.fail(str(error), pytrace=False)
+            pytest.fail(one_line(str(error)), pytrace=False)
         except OSError as error:
-            pytest.fail(f"{error.filename or self.path}: {error.strerror or error}", pytrace=False)
+            pytest.fail(one_line(f"{error.filename or self.path}: {error.strerror or error}"), pytrace=False)
         numbers = {"val_bpb": verdict.val_bpb, "delta": verdict.delta}
         self.user_properties.append(("verdict", str(verdict.outcome)))
         self.user_properties += [(name, number) for name, number in numbers.items() if number is not None]
@@ -84,7 +103,7 @@ class ExperimentItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """The file, the line and the name for reports."""
-        return self.path, 0, self.name
+        return self.config.rootpath / self.nodeid.partition("::")[0], 0, self.name
 
 
 def is_experiment(path: Path, config: pytest.Config) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from tqdm import tqdm
 
 from pytest_autoresearch.core.records import Record
+from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.plugin.settings import uncaptured
 from pytest_autoresearch.referee.executor import RunProgress, RunResult
 
@@ -64,7 +65,7 @@ class PytestMonitor:
     def run_ended(self, label: str, result: RunResult) -> None:
         """In a pipe, print a line with the score of the run."""
         if not self._live:
-            score = result.reason if result.val_bpb is None else f"{result.val_bpb:.4f}"
+            score = one_line(result.reason) if result.val_bpb is None else f"{result.val_bpb:.4f}"
             self._say(f"{label}: {score}, {result.seconds:.0f} s")
 
     @contextmanager

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
+from pytest_autoresearch.core.text import escaped, one_line, quoted
 from pytest_autoresearch.judging.summary import SessionHeader, SessionSummary
 
 LETTERS = {
@@ -18,25 +19,25 @@ LETTERS = {
 """The letters that -q prints."""
 
 
-def header_lines(header: SessionHeader) -> list[str]:
-    """The track, the platform and the record by which experiments are judged."""
+def header_lines(header: SessionHeader, runs: bool = True) -> list[str]:
+    """The track, the platform and the record by which experiments are judged. `runs`: the session will judge some."""
     track, record = header.track, header.record
     lines = [
         f"autoresearch: track {track.name} on {header.device} ({header.threads} threads), "
         f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}, {header.isolation}"
     ]
     if record is None:
-        lines.append(f"autoresearch: corpus {track.corpus} is not in the cache: it will be fetched first")
-    elif header.records_anew:
+        lines.append(f"autoresearch: corpus {track.corpus} is not in the cache" + ": it will be fetched first" * runs)
+    elif header.records_anew and runs:
         lines.append(f"autoresearch: {header.program} is recorded anew first")
     elif len(record.scores) < track.seeds:
         lacking = "budget" if "@" in track.name else "platform"
         if record.scores:
             lacking = f"platform for seed {len(record.scores)}"
-        lines.append(f"autoresearch: no record for this {lacking}: {header.program} is recorded first")
+        lines.append(f"autoresearch: no record for this {lacking}" + f": {header.program} is recorded first" * runs)
     else:
         lines.append(f"autoresearch: baseline {record.val_bpb:.4f} val_bpb, recorded {record.recorded_at}")
-    if header.provisional or not header.promotes:
+    if runs and (header.provisional or not header.promotes):
         lines.append(f"autoresearch: nothing will be promoted: {header.provisional or '--ar-no-promote'}")
     return lines
 
@@ -55,11 +56,11 @@ def verdict_line(verdict: Verdict) -> str:
         p_value = "" if verdict.p_value is None else f", p {verdict.p_value:.2g}"
         words.append(f"against {against:.4f}{seeds_of(verdict)} ({verdict.delta:+.4f}{p_value})")
     if verdict.simplifies and verdict.outcome is Outcome.KEPT:
-        words.append(f"as simpler by {verdict.lines_removed - verdict.lines_added} lines and {verdict.reason}")
+        words.append(f"as {verdict.reason}")
     elif verdict.outcome is not Outcome.KEPT:
         words.append(verdict.reason)
     notes = "; ".join(note for note in (verdict.note, verdict.tried_again) if note)
-    return " ".join(words) + f"; note: {notes}" * bool(notes)
+    return one_line(" ".join(words) + f"; note: {notes}" * bool(notes))
 
 
 def baseline_of(verdict: Verdict) -> float | None:
@@ -77,12 +78,15 @@ def seeds_of(verdict: Verdict) -> str:
 
 
 def failure_message(verdict: Verdict) -> str:
-    """The text under FAILURES: the verdict's line with the scores of each seed, and the candidate's traceback."""
+    """The text under FAILURES: the verdict's line with the scores of each seed, and the candidate's own words, quoted.
+
+    Only lines without the mark of a quotation are the tool's.
+    """
     lines = [verdict_line(verdict)]
     if len(verdict.scores) > 1 and verdict.delta is not None:
         pairs = zip(verdict.scores, verdict.baseline_scores, strict=False)
         lines[0] += "; per seed " + ", ".join(f"{score:.4f} against {record:.4f}" for score, record in pairs)
-    lines += verdict.detail.rstrip().splitlines()
+    lines += quoted(verdict.detail)
     if verdict.runs and verdict.outcome is not Outcome.DISCARDED:
         lines.append(f"see {verdict.evidence}/seed-{verdict.runs - 1}/log.txt")
     return "\n".join(lines)
@@ -107,7 +111,7 @@ def summary_lines(summary: SessionSummary) -> list[str]:
     if summary.interrupted and judged:
         verdicts = f"{len(judged)} verdicts are" if len(judged) > 1 else "1 verdict is"
         lines.append(f"interrupted: {verdicts} kept; the same command continues with the rest")
-    return lines
+    return [escaped(line) for line in lines]
 
 
 def table(summary: SessionSummary) -> str:
@@ -132,7 +136,7 @@ def _row(name: str, verdict: Verdict) -> list[str]:
     against, memory = None if verdict.delta is None else baseline_of(verdict), verdict.stats.peak_memory_gb
     growth = "" if verdict.memory_growth is None else f" {round(verdict.memory_growth, 2) + 0.0:+.0%}"
     return [
-        name,
+        escaped(name),
         "" if verdict.val_bpb is None else f"{verdict.val_bpb:.4f}",
         "" if against is None else f"{against:.4f}",
         "" if verdict.delta is None else f"{verdict.delta:+.4f}",

@@ -93,15 +93,3 @@ def line_counts(baseline: str, program: str) -> tuple[int, int]:
     """How many lines a patch from baseline to program adds and removes."""
     lines = unified_diff(baseline, program).split("\n")[2:]  # without the two lines of the header
     return sum(line.startswith("+") for line in lines), sum(line.startswith("-") for line in lines)
-
-
-def code_lines(source: str) -> int:
-    """The number of lines of code, independent of layout, comments and docstrings.
-
-    Raises the errors of `ast.parse`, and RecursionError if the source is nested too deeply.
-    """
-    tree = without_docstrings(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, int):
-            node.value = 0  # Python refuses to write very long integers
-    return sum(bool(line.strip()) for line in ast.unparse(tree).splitlines())

@@ -8,16 +8,19 @@ from functools import cached_property
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.text import name_of, one_line, read_source
 from pytest_autoresearch.programs.compare import code_sha, literal, sha256
 from pytest_autoresearch.programs.spelling import nearest, unknown_names
 from pytest_autoresearch.programs.splice import is_overlay_line, splice
-from pytest_autoresearch.programs.statements import Piece, parse, pieces_of, unix
+from pytest_autoresearch.programs.statements import DEPTH, Piece, parse, pieces_of, unix
 
 SOURCE_BYTES, LITERAL_CHARACTERS = 64_000, 10_000
 """The most bytes of source that an experiment may have, and the most characters in its strings and numbers together.
 
 An experiment is an idea, not a place for weights or text.
 """
+BASELINE_BYTES = 1_000_000
+"""The most bytes of a baseline, which grows with each promotion."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,13 @@ class Experiment:
 
 def read_experiment(path: Path, root: Path) -> Experiment:
     """Read one file of the experiments folder `root`. UsageError says in one line why it is not an experiment."""
-    source = _read(path)
     with parse_errors(path):
-        *pieces, _ = pieces_of(source)
-        tree = parse(source)
+        return _experiment(path, root, unix(read_source(path, SOURCE_BYTES)))
+
+
+def _experiment(path: Path, root: Path, source: str) -> Experiment:
+    *pieces, _ = pieces_of(source)
+    tree = parse(source)
     if not pieces:
         raise UsageError(
             f"{path}: empty; write a program that defines `train`, or `from baseline import *` and a change"
@@ -106,7 +112,7 @@ def read_experiment(path: Path, root: Path) -> Experiment:
         raise UsageError(
             f'{path}: GOAL = {goal!r}: must be "simplify"; without GOAL an experiment is to beat the baseline'
         )
-    name = path.relative_to(root).with_suffix("").as_posix()
+    name = name_of(path, root)
     return Experiment(
         name=name,
         path=path,
@@ -118,31 +124,27 @@ def read_experiment(path: Path, root: Path) -> Experiment:
     )
 
 
-def _read(path: Path) -> str:
-    try:
-        source = unix(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        byte = f"byte 0x{error.object[error.start]:02x}"
-        raise UsageError(f"{path}:{line}: not UTF-8 ({byte}); save it as UTF-8") from None
-    if (size := len(source.encode())) > SOURCE_BYTES:
-        raise UsageError(f"{path}: {size} bytes of source; an experiment has at most {SOURCE_BYTES}")
-    return source
-
-
 @contextmanager
 def parse_errors(path: Path | str) -> Iterator[None]:
-    """Turn the errors of parsing the source at `path` into a UsageError."""
+    """Turn the errors of parsing the source at `path` into a UsageError, with the line of source as its detail."""
     try:
         yield
     except SyntaxError as error:
-        raise UsageError(f"{path}:{error.lineno or 1}: {' '.join(error.msg.split())}") from None
+        raise UsageError(f"{path}:{error.lineno or 1}: {one_line(error.msg)}", _marked(error)) from None
     except (RecursionError, MemoryError):
-        raise UsageError(f"{path}: cannot be parsed: nested too deeply") from None
+        raise UsageError(f"{path}: cannot be parsed: nested too deeply; at most {DEPTH} levels are allowed") from None
     except ValueError as error:
-        raise UsageError(f"{path}: cannot be parsed: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{path}: cannot be parsed: {one_line(str(error))}") from None
+
+
+def _marked(error: SyntaxError, width: int = 100) -> str:
+    """The line of source that an error is about, or a part of it, with a caret below the fault."""
+    line = (error.text or "").partition("\n")[0].replace("\t", " ").rstrip()
+    if not line or not error.offset:
+        return ""
+    fault = min(error.offset - 1, len(line))
+    start = max(len(line) - len(line.lstrip()), fault - width + 10)
+    return f"{line[start : start + width]}\n{' ' * max(0, fault - start)}^"
 
 
 def _directive(name: str, example: str, pieces: Iterable[Piece], path: Path) -> str | None:
@@ -165,9 +167,8 @@ def _directive(name: str, example: str, pieces: Iterable[Piece], path: Path) -> 
 
 
 def _first_line(docstring: str) -> str:
-    """The first line, with spaces for tabs and control characters, which would break the lines of the ledger."""
-    line = docstring.strip().partition("\n")[0]
-    return " ".join("".join(character if character.isprintable() else " " for character in line).split())
+    """The first line; characters that do not print are escaped, for they would break the lines of the ledger."""
+    return one_line(docstring.strip().partition("\n")[0])
 
 
 def _binds(name: str, pieces: Iterable[Piece]) -> bool:

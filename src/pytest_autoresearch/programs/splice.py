@@ -12,7 +12,7 @@
 
 import ast
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_autoresearch.programs.statements import Names, Piece, parse, pieces_of
@@ -72,27 +72,54 @@ def _postpones_annotations(source: str) -> bool:
 
 def needs_of(base: Iterable[Piece], changes: Iterable[Piece]) -> list[set[str]]:
     """For each change, the names that it reads when it runs, itself or through functions that it may call."""
-    bound_by: dict[str, list[Names]] = defaultdict(list)
+    calls = _Calls()
     for piece in base:
         for name in piece.names.binds:
-            bound_by[name].append(piece.names)
+            calls.bind(name, [*calls.bound_by[name], piece.names])
     needs = []
     for change in changes:
-        needs.append(_needed(change.names, bound_by))
-        bound_by |= {name: [change.names] for name in change.names.binds}
+        names = change.names
+        needs.append((names.reads | names.may_bind).union(*(calls.reached(name)[0] for name in names.runs)))
+        for name in names.binds:
+            calls.bind(name, [names])
     return needs
 
 
-def _needed(names: Names, bound_by: Mapping[str, Iterable[Names]]) -> set[str]:
-    needed, todo, seen = names.reads | names.may_bind, set(names.runs), set[str]()
-    while todo:
-        name = todo.pop()
-        seen.add(name)
-        for other in bound_by.get(name, ()):
-            needed |= other.later
-            # After `g = f`, a call of g runs f. After `X = f()`, reading X runs nothing.
-            todo |= (other.later | other.reads - other.runs) - seen
-    return needed
+class _Calls:
+    """What calls of the names that are bound so far may read. Answers are kept until a name in one is bound anew."""
+
+    def __init__(self) -> None:
+        self.bound_by: dict[str, list[Names]] = defaultdict(list)
+        self._known: dict[str, tuple[set[str], set[str]]] = {}
+        self._seen = set[str]()  # in any answer
+
+    def bind(self, name: str, by: list[Names]) -> None:
+        self.bound_by[name] = by
+        if name in self._seen:
+            self._known.clear()
+            self._seen.clear()
+
+    def reached(self, start: str) -> tuple[set[str], set[str]]:
+        """The names that a call of `start` may read, and the names whose values it may run."""
+        if start in self._known:
+            return self._known[start]
+        needed, todo, seen = set[str](), {start}, set[str]()
+        while todo:
+            name = todo.pop()
+            seen.add(name)
+            if name in self._known:
+                more, ran = self._known[name]
+                needed |= more
+                seen |= ran
+                todo -= ran
+                continue
+            for other in self.bound_by.get(name, ()):
+                needed |= other.later
+                # After `g = f`, a call of g runs f. After `X = f()`, reading X runs nothing.
+                todo |= (other.later | other.reads - other.runs) - seen
+        self._known[start] = needed, seen
+        self._seen |= seen
+        return needed, seen
 
 
 def old_values(changes: Iterable[Piece], needs: Iterable[set[str]]) -> set[str]:
@@ -118,25 +145,38 @@ class _Change:
 
 
 class _Order:
-    """The places that a statement must stay below (`pick` is max) or above (min) to keep its order with others."""
+    """The places that a statement must stay below (`last_first`) or above to keep its order with others.
 
-    def __init__(self, pick: Callable[[int, int], int]) -> None:
-        self._pick = pick
-        self._places: dict[tuple[str, str], int] = {}
+    Keeps a few large sets, one for each place: then the work is done by set operations, and not name by name.
+    """
+
+    def __init__(self, last_first: bool) -> None:
+        self._last_first = last_first
+        self._needed: dict[int, set[str]] = defaultdict(set)
+        self._written: dict[int, set[str]] = defaultdict(set)
+        self._acting = set[int]()
 
     def add(self, names: Names, needs: Iterable[str], place: int) -> None:
-        keys = [("need", name) for name in needs] + [("write", name) for name in names.writes]
-        for key in keys + [("act", "")] * names.acts:
-            self._places[key] = self._pick(self._places.get(key, place), place)
+        self._needed[place].update(needs)
+        self._written[place].update(names.writes)
+        self._acting |= {place} if names.acts else set()
 
-    def limits(self, names: Names, needs: set[str]) -> list[int]:
-        keys = [("need", name) for name in names.writes] + [("write", name) for name in names.writes | needs]
-        return [self._places[key] for key in keys + [("act", "")] * names.acts if key in self._places]
+    def limit(self, names: Names, needs: set[str], default: int) -> int:
+        """The place that binds: the last one, or the first one, of those that count."""
+        for place in sorted(self._needed, reverse=self._last_first):
+            written = self._written[place]
+            if (
+                (names.acts and place in self._acting)
+                or not self._needed[place].isdisjoint(names.writes)
+                or not (written.isdisjoint(names.writes) and written.isdisjoint(needs))
+            ):
+                return place
+        return default
 
 
 def _place(base: Sequence[Piece], changes: Sequence[_Change]) -> None:
     """Place each change as high as it can run. Then move changes of new names down, to where they are first needed."""
-    order = _Order(max)
+    order = _Order(last_first=True)
     known = set[str]()
     for index, piece in enumerate(base):
         order.add(Names(binds=piece.names.binds), (), index)
@@ -148,17 +188,17 @@ def _place(base: Sequence[Piece], changes: Sequence[_Change]) -> None:
         elif change.piece.is_import and not names.binds & known:
             change.place = _end_of_imports(base)
         else:
-            change.place = max(order.limits(names, change.needs), default=-1)
+            change.place = order.limit(names, change.needs, default=-1)
             change.is_movable = not names.binds & known
         order.add(names, change.needs, change.place)
 
     first = _first_mentions(base, changes)
-    order = _Order(min)
+    order = _Order(last_first=False)
     for change in reversed(changes):
         names = change.piece.names
         if change.is_movable:
-            limits = [first[name] for name in names.binds & first.keys()] + order.limits(names, change.needs)
-            change.place = max(change.place, min(limits, default=len(base) - 1))
+            above = min((first[name] for name in names.binds & first.keys()), default=len(base) - 1)
+            change.place = max(change.place, min(above, order.limit(names, change.needs, default=len(base) - 1)))
         order.add(names, change.needs, change.place)
 
 
@@ -188,7 +228,7 @@ def _first_mentions(base: Sequence[Piece], changes: Iterable[_Change]) -> dict[s
             mentions.append((change.place, change.piece.names.mentions))
     first: dict[str, int] = {}
     for place, names in sorted(mentions, key=lambda mention: mention[0]):
-        while names := names & mentioned_by.keys() - first.keys():
+        while names := {name for name in names if name in mentioned_by and name not in first}:
             first |= dict.fromkeys(names, place)
             names = set[str]().union(*(mentioned_by[name] for name in names))
     return first

@@ -20,11 +20,16 @@ def unix(source: str) -> str:
     return source.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
+DEPTH = 100
+"""How many levels of its syntax tree a source may have. Real programs have some 20, and Python's own functions for
+trees are recursive: they work up to here wherever they are called from."""
+
+
 @lru_cache(maxsize=16)
 def parse(source: str) -> ast.Module:
     """The syntax tree. All callers share it, so do not change it.
 
-    Raises SyntaxError, and RecursionError or MemoryError if the source is nested too deeply.
+    Raises SyntaxError, and RecursionError or MemoryError if the source is nested more than DEPTH levels deep.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python warns when the program runs
@@ -35,6 +40,11 @@ def parse(source: str) -> ast.Module:
         if codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):  # in another one a comment here may be code
             raise SyntaxError(f"declares the encoding {encoding}; it must be UTF-8", (None, len(lines), None, None))
         tree = ast.parse(source)
+        level: list[ast.AST] = [tree]
+        for _ in range(DEPTH):
+            level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if level:
+            raise RecursionError
         compile(source, "program", "exec", dont_inherit=True)  # also finds `return` outside a function
     return tree
 

@@ -1,0 +1,57 @@
+"""Text that others have written: read with a limit, and made safe to show.
+
+What is shown cannot move the cursor, begin a line or look like the tool's.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from pytest_autoresearch.core.errors import UsageError
+
+
+def read_source(path: Path, at_most: int) -> str:
+    """The text of a file of source code. UsageError in one line: no regular file, too large, not UTF-8, unreadable.
+
+    Waits for nothing, unlike a plain `read` of a pipe, and never reads more than is allowed.
+    """
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise UsageError(f"{path}: cannot be read: not a regular file")
+            data = file.read(at_most + 1) if about.st_size <= at_most else b""
+        if (size := max(about.st_size, len(data))) > at_most:
+            raise UsageError(f"{path}: {size} bytes of source; at most {at_most} are allowed")
+        return data.decode("utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        byte = f"byte 0x{error.object[error.start]:02x}"
+        raise UsageError(f"{path}:{line}: not UTF-8 ({byte}); save it as UTF-8") from None
+    except ValueError as error:  # a null byte in the path
+        raise UsageError(f"{path}: cannot be read: {error}") from None
+
+
+def escaped(text: str) -> str:
+    """The text with an escape such as `\\x1b`, `\\n` or `\\u202e` for every character that does not print.
+
+    Those are control characters, line breaks, lone surrogates, and what is invisible or turns the direction of writing.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def name_of(path: Path, root: Path) -> str:
+    """The name of the experiment in a file: its path below `root` without suffix, `escaped`; `::` divides node ids."""
+    return escaped(path.relative_to(root).with_suffix("").as_posix()).replace("::", r":\x3a")
+
+
+def one_line(text: str) -> str:
+    """The text as one line: a space for each stretch of white space, and the rest `escaped`."""
+    return escaped(" ".join(text.split()))
+
+
+def quoted(text: str) -> list[str]:
+    """The lines of a text behind a mark, `| `, that says that the text is a program's and not the tool's."""
+    return [f"| {escaped(line.expandtabs(4))}" for line in text.rstrip().splitlines()]
