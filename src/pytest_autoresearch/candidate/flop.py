@@ -133,27 +133,26 @@ def counting() -> Iterator[Callable[[], int]]:
 
 @contextmanager
 def refusing_the_unseen() -> Iterator[None]:
-    """Switch off, for a block, what computes without a dispatch mode seeing it.
-
-    TorchScript runs as plain Python: its optimized graphs call kernels directly.
-    """
+    """Switch off, for a block, what no dispatch mode sees. TorchScript's functions run as plain Python."""
     kernels = torch.library.Library("aten", "IMPL")
-    replay, scripts = torch.cuda.CUDAGraph.replay, torch.jit._state._enabled.enabled
-
-    def refusing(func: Any) -> Callable[..., Any]:
-        def refuse(*args: Any, **kwargs: Any) -> Any:
-            raise refusal(func)
-
-        return refuse
-
     for packet in (getattr(torch.ops.aten, name) for name in OPAQUE if hasattr(torch.ops.aten, name)):
         for overload in packet.overloads():
-            kernels.impl(getattr(packet, overload), refusing(packet), "CPU")
-    torch.cuda.CUDAGraph.replay = refusing("torch.cuda.CUDAGraph.replay")  # type: ignore[method-assign]
+            kernels.impl(getattr(packet, overload), _refusing(packet), "CPU")
+    scripts, replay = torch.jit._state._enabled.enabled, torch.cuda.CUDAGraph.replay
+    fuse = torch._C._jit_set_llga_enabled
     torch.jit._state.disable()
+    torch.cuda.CUDAGraph.replay = _refusing("torch.cuda.CUDAGraph.replay")  # type: ignore[method-assign]
+    torch._C._jit_set_llga_enabled = _refusing("torch.jit.enable_onednn_fusion")
     try:
         yield
     finally:
         kernels._destroy()
-        torch.cuda.CUDAGraph.replay = replay  # type: ignore[method-assign]
         torch.jit._state._enabled.enabled = scripts
+        torch.cuda.CUDAGraph.replay, torch._C._jit_set_llga_enabled = replay, fuse  # type: ignore[method-assign]
+
+
+def _refusing(func: Any) -> Callable[..., Any]:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise refusal(func)
+
+    return refuse

@@ -83,9 +83,9 @@ def written_in_python(func: OpOverload) -> bool:
 
 
 def refusal(func: Any) -> RuntimeError:
-    """The error of an operation that cannot be counted."""
-    name = f"torch.ops.{str(func)}" if not isinstance(func, str) else func
+    """The error of what cannot be counted: an operation, or the name of a function of torch."""
+    name = func if isinstance(func, str) else f"torch.ops.{func}"
     return RuntimeError(
-        f"{name} cannot be used under a budget in flop: it has no formula to count it by. "
+        f"{name} cannot be used under a budget in flop, because its flop cannot be counted. "
         "Use torch.matmul, F.linear, F.conv1d or another operation that is counted"
     )
