@@ -22,8 +22,8 @@ _CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)  # where no tensor says
 class FlopCounter(TorchDispatchMode):
     """Sums the flop of all that contracts in its `with` block, backward passes included. Refuses what it cannot count.
 
-    The count equals that of torch's `FlopCounterMode` for all real dense tensors that this has a formula for. That class
-    is too slow for the steps of a small model: it also keeps a table by module, and tries to decompose every operation
+    For real, dense tensors the count equals that of torch's `FlopCounterMode` where that has a formula. That class is
+    too slow for the steps of a small model: it also keeps a table by module, and tries to decompose every operation
     every time.
     """
 
@@ -131,24 +131,30 @@ def counting() -> Iterator[Callable[[], int]]:
         yield lambda: sum(counter.flop for counter in counters)
 
 
+UNSEEN = {
+    (torch.cuda.CUDAGraph, "replay"): "torch.cuda.CUDAGraph.replay",
+    (torch._C, "_jit_set_llga_enabled"): "torch.jit.enable_onednn_fusion",
+    (torch._C, "_jit_pass_optimize_for_inference"): "torch.jit.optimize_for_inference",
+}
+"""Functions of torch that have kernels called without a dispatch mode, and what a program calls."""
+
+
 @contextmanager
 def refusing_the_unseen() -> Iterator[None]:
-    """Switch off, for a block, what no dispatch mode sees. TorchScript's functions run as plain Python."""
-    kernels = torch.library.Library("aten", "IMPL")
+    """Refuse, for a block, what would work without a dispatch mode seeing it."""
+    kernels = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     for packet in (getattr(torch.ops.aten, name) for name in OPAQUE if hasattr(torch.ops.aten, name)):
         for overload in packet.overloads():
-            kernels.impl(getattr(packet, overload), _refusing(packet), "CPU")
-    scripts, replay = torch.jit._state._enabled.enabled, torch.cuda.CUDAGraph.replay
-    fuse = torch._C._jit_set_llga_enabled
-    torch.jit._state.disable()
-    torch.cuda.CUDAGraph.replay = _refusing("torch.cuda.CUDAGraph.replay")  # type: ignore[method-assign]
-    torch._C._jit_set_llga_enabled = _refusing("torch.jit.enable_onednn_fusion")
+            kernels.impl(getattr(packet, overload), _refusing(packet), "CPU")  # type: ignore[no-untyped-call]
+    originals = {place: getattr(*place) for place in UNSEEN}
+    for place, name in UNSEEN.items():
+        setattr(*place, _refusing(name))
     try:
         yield
     finally:
-        kernels._destroy()
-        torch.jit._state._enabled.enabled = scripts
-        torch.cuda.CUDAGraph.replay, torch._C._jit_set_llga_enabled = replay, fuse  # type: ignore[method-assign]
+        kernels._destroy()  # type: ignore[no-untyped-call]
+        for place, original in originals.items():
+            setattr(*place, original)
 
 
 def _refusing(func: Any) -> Callable[..., Any]:

@@ -1,6 +1,6 @@
 """What the operations of torch cost in flop.
 
-What contracts is counted: sums of products of two tensors' elements (matrix products, convolutions, attention, distances
+Contractions are counted: sums of products of two tensors' elements (matrix products, convolutions, attention, distances
 of all pairs, weighted bags of rows), linear algebra and Fourier transforms. A multiplication and an addition are two
 flop, and eight in complex numbers, which torch's own counter takes for real ones. Elementwise operations, reductions,
 scans, gathers and scatters count nothing, even where a program builds a product of them.
@@ -21,7 +21,7 @@ Formula = Callable[..., float]
 
 
 def _is_sparse(tensor: Any) -> bool:
-    return tensor.layout not in (torch.strided, torch._mkldnn)
+    return tensor.layout not in (torch.strided, torch._mkldnn)  # type: ignore[attr-defined]
 
 
 def _stored(tensor: Any) -> int:
@@ -40,9 +40,9 @@ def product(a: Any, b: Any) -> int:
     """(…, m, k) times (…, k, n) or (k), dense or sparse: what is not stored is not multiplied."""
     flop = _times(a)
     if not _is_sparse(b):
-        return flop * _stored(a) * (b.shape[-1] if b.ndim > 1 else 1)
+        return flop * _stored(a) * (int(b.shape[-1]) if b.ndim > 1 else 1)
     if not _is_sparse(a):
-        return flop * _stored(b) * a.shape[-2]
+        return flop * _stored(b) * int(a.shape[-2])
     row, column = b.to_sparse()._indices()[0], a.to_sparse()._indices()[1]
     return flop * int(torch.bincount(row, minlength=b.shape[0])[column].sum())
 
@@ -114,11 +114,11 @@ def _transform(flop: float, real: str = "inputs") -> Formula:
 
 
 def _matrices(flop: Callable[..., float]) -> Formula:
-    """A formula for matrices (…, m, n) from one in m, n and the other arguments. Complex ones take four times as much."""
+    """A formula for matrices (…, m, n) from one in m, n and the other arguments."""
 
     def formula(matrices: Any, *args: Any, **kwargs: Any) -> float:
         m, n = matrices.shape[-2:]
-        return (4 if matrices.is_complex() else 1) * prod(matrices.shape[:-2]) * flop(m, n, *args, **kwargs)
+        return float(_times(matrices) / 2 * prod(matrices.shape[:-2]) * flop(m, n, *args, **kwargs))
 
     return formula
 
@@ -128,8 +128,7 @@ def _solution(per_element: float, matrix: int) -> Formula:
 
     def formula(*args: Any, out_val: Any, **kwargs: Any) -> float:
         solution = out_val if isinstance(out_val, torch.Tensor) else out_val[0]
-        times = 4 if solution.is_complex() else 1
-        return times * per_element * float(args[matrix].shape[-1]) * solution.numel()
+        return _times(solution) / 2 * per_element * int(args[matrix].shape[-1]) * int(solution.numel())
 
     return formula
 
@@ -150,18 +149,18 @@ def _svd(m: int, n: int, full: bool = False, vectors: bool = True, **kwargs: Any
 
 
 def _least_squares(m: int, n: int, b: Any, *args: Any, **kwargs: Any) -> float:
-    columns = b.shape[-1] if b.ndim > 1 else 1
+    columns = int(b.shape[-1]) if b.ndim > 1 else 1
     return _qr(m, n) + columns * (4 * m * n - min(m, n) ** 2)
 
 
 def _householder(m: int, n: int, tau: Any, **kwargs: Any) -> float:
-    k = tau.shape[-1]
+    k = int(tau.shape[-1])
     return 4 * m * n * k - 2 * (m + n) * k**2 + 4 / 3 * k**3
 
 
 def _reflect(reflectors: Any, tau: Any, matrix: Any, left: bool = True, *args: Any, **kwargs: Any) -> float:
     (m, n), k = matrix.shape[-2:], tau.shape[-1]
-    times = (4 if matrix.is_complex() else 1) * prod(matrix.shape[:-2])
+    times = _times(matrix) / 2 * prod(matrix.shape[:-2])
     return float(times * (4 * m * n * k - 2 * (n if left else m) * k**2))
 
 

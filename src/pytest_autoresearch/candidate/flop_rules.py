@@ -18,17 +18,27 @@ class Rule(Enum):
     REFUSED = "raise an error: it contracts, or nobody knows what it does"
 
 
-INSIDE = frozenset(
-    "linalg_matrix_exp linalg_pinv _trilinear _euclidean_dist _native_multi_head_attention "
-    "_transformer_encoder_layer_fwd".split()
-)
+INSIDE = {
+    "linalg_matrix_exp",
+    "linalg_pinv",
+    "_trilinear",
+    "_euclidean_dist",
+    "_native_multi_head_attention",
+    "_transformer_encoder_layer_fwd",
+}
 """Operations that call others, which are counted."""
 
-OPAQUE = frozenset(
-    "fbgemm_linear_int8_weight fbgemm_linear_int8_weight_fp32_activation fbgemm_linear_fp16_weight "
-    "fbgemm_linear_fp16_weight_fp32_activation quantized_lstm_cell quantized_gru_cell quantized_rnn_relu_cell "
-    "quantized_rnn_tanh_cell _wrapped_quantized_linear_prepacked".split()
-)
+OPAQUE = {
+    "fbgemm_linear_int8_weight",
+    "fbgemm_linear_int8_weight_fp32_activation",
+    "fbgemm_linear_fp16_weight",
+    "fbgemm_linear_fp16_weight_fp32_activation",
+    "quantized_lstm_cell",
+    "quantized_gru_cell",
+    "quantized_rnn_relu_cell",
+    "quantized_rnn_tanh_cell",
+    "_wrapped_quantized_linear_prepacked",
+}
 """Operations that work by themselves, while torch takes them for compositions, which a dispatch mode never sees."""
 
 CONTRACTS = re.compile(
