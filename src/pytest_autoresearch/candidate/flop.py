@@ -1,4 +1,4 @@
-"""Counting the flop of a program while it runs, with torch's own formulas and little overhead."""
+"""Counting the flop of a program while it runs, with little overhead."""
 
 import _thread
 import sys
@@ -8,37 +8,23 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._ops import HigherOrderOperator, OperatorBase
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils._pytree import arg_tree_leaves
 
+from pytest_autoresearch.candidate.flop_formulas import Formula
+from pytest_autoresearch.candidate.flop_rules import OPAQUE, Rule, refusal, rule_for
 
-def _matrix_vector(*tensors: Any, out_val: Any = None, **kwargs: Any) -> int:
-    return 2 * next(int(tensor.numel()) for tensor in tensors if tensor.ndim == 2)
-
-
-def _cpu_lstm(inputs: Any, weights: Any, recurrent: Any, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
-    return int(2 * inputs.shape[0] * inputs.shape[1] * (weights.numel() + recurrent.numel()))
-
-
-_ATEN = torch.ops.aten
-FORMULAS: dict[Any, Callable[..., int]] = {
-    **flop_registry,  # which lacks the CPU's attention
-    _ATEN._scaled_dot_product_flash_attention_for_cpu: flop_registry[_ATEN._scaled_dot_product_flash_attention],
-    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
-        _ATEN._scaled_dot_product_flash_attention_backward
-    ],
-    _ATEN.mkldnn_rnn_layer: _cpu_lstm,
-    _ATEN.mkldnn_rnn_layer_backward: lambda *args, **kwargs: 2 * _cpu_lstm(*args, **kwargs),
-    _ATEN.mv: _matrix_vector,
-    _ATEN.addmv: _matrix_vector,
-}
+_BELOW_PYTHON = torch._C._dispatch_keyset_full_after(torch._C.DispatchKey.Python)
+_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)  # where no tensor says otherwise: other devices come first
 
 
 class FlopCounter(TorchDispatchMode):
-    """Sums the flop of every matmul, convolution and attention in its `with` block, backward passes included.
+    """Sums the flop of all that contracts in its `with` block, backward passes included. Refuses what it cannot count.
 
-    The count equals that of torch's `FlopCounterMode`. That class is too slow for the steps of a small model: it also
-    keeps a table by module, and tries to decompose every operation every time.
+    For real, dense tensors the count equals that of torch's `FlopCounterMode` where that has a formula. That class is
+    too slow for the steps of a small model: it also keeps a table by module, and tries to decompose every operation
+    every time.
     """
 
     supports_higher_order_operators = True
@@ -46,21 +32,56 @@ class FlopCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flop = 0
-        self._kinds: dict[Any, Callable[..., int] | bool] = {}
+        self._rules: dict[Any, Formula | Rule] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if types and any(map(_dispatches, types)):  # it calls operations on the tensors inside it: those are counted
+            return NotImplemented
         kwargs = kwargs or {}
-        kind = self._kinds.get(func)
-        if kind is None:
-            kind = self._kinds[func] = self._kind(func)
-        if kind is False:
+        rule = self._rules.get(func)
+        if rule is None:
+            rule = self._rules[func] = rule_for(func)
+        if rule is Rule.PLAIN:
             return func(*args, **kwargs)
-        if kind is True:
-            with self:
-                return func.decompose(*args, **kwargs)
+        if rule is Rule.REFUSED:
+            raise refusal(func)
+        if isinstance(func, HigherOrderOperator):
+            return self._higher_order(func, rule, args, kwargs)
+        if isinstance(rule, Rule) or (args and getattr(args[0], "is_nested", False)):
+            return self._look_inside(func, args, kwargs)
         out = func(*args, **kwargs)
-        self.flop += kind(*args, **kwargs, out_val=out)
+        self.flop += int(rule(*args, **kwargs, out_val=out))
         return out
+
+    def _look_inside(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operation such that those which it calls are counted."""
+        keys = _CPU
+        for tensor in arg_tree_leaves(*args, **kwargs):
+            if isinstance(tensor, torch.Tensor):
+                keys = keys | torch._C._dispatch_keys(tensor)
+        keys = (keys & _BELOW_PYTHON) - torch._C._dispatch_tls_local_exclude_set()
+        with self:
+            return func.redispatch(keys, *args, **kwargs)
+
+    def _higher_order(self, func: Any, rule: Formula | Rule, args: Any, kwargs: Any) -> Any:
+        """Run an operation on functions, such as `torch.cond`. What the functions do is counted."""
+        own = [value for value in (*args, *kwargs.values()) if _is_function(value)]
+        if isinstance(rule, Rule) and not own:
+            raise refusal(func)
+        out = func(*map(self._counted, args), **{name: self._counted(value) for name, value in kwargs.items()})
+        if not isinstance(rule, Rule):
+            self.flop += int(rule(*args, **kwargs, out_val=out))
+        return out
+
+    def _counted(self, value: Any) -> Any:
+        if not _is_function(value):
+            return value
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return value(*args, **kwargs)
+
+        return counted
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -68,11 +89,14 @@ class FlopCounter(TorchDispatchMode):
             False  # otherwise torch wraps the method above, and importing torch._dynamo costs the first step a second
         )
 
-    @staticmethod
-    def _kind(func: Any) -> Callable[..., int] | bool:
-        """The formula of an operation, if it has one; else whether it can be decomposed, as `linear` can."""
-        formula = FORMULAS.get(getattr(func, "_overloadpacket", func))
-        return formula or (isinstance(func, torch._ops.OpOverload) and func._can_decompose())
+
+def _dispatches(kind: type) -> bool:
+    """Whether this subclass of Tensor has a `__torch_dispatch__` of its own."""
+    return kind.__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl  # type: ignore[attr-defined]
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, (torch.Tensor, OperatorBase))
 
 
 @contextmanager
@@ -103,5 +127,38 @@ def counting() -> Iterator[Callable[[], int]]:
 
     threading.setprofile(first_event)
     _thread.start_new_thread = counted(_thread.start_new_thread)  # `threading` holds its own reference to the original
-    with counters[0]:
+    with refusing_the_unseen(), counters[0]:
         yield lambda: sum(counter.flop for counter in counters)
+
+
+UNSEEN = {
+    (torch.cuda.CUDAGraph, "replay"): "torch.cuda.CUDAGraph.replay",
+    (torch._C, "_jit_set_llga_enabled"): "torch.jit.enable_onednn_fusion",
+    (torch._C, "_jit_pass_optimize_for_inference"): "torch.jit.optimize_for_inference",
+}
+"""Functions of torch that have kernels called without a dispatch mode, and what a program calls."""
+
+
+@contextmanager
+def refusing_the_unseen() -> Iterator[None]:
+    """Refuse, for a block, what would work without a dispatch mode seeing it."""
+    kernels = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    for packet in (getattr(torch.ops.aten, name) for name in OPAQUE if hasattr(torch.ops.aten, name)):
+        for overload in packet.overloads():
+            kernels.impl(getattr(packet, overload), _refusing(packet), "CPU")  # type: ignore[no-untyped-call]
+    originals = {place: getattr(*place) for place in UNSEEN}
+    for place, name in UNSEEN.items():
+        setattr(*place, _refusing(name))
+    try:
+        yield
+    finally:
+        kernels._destroy()  # type: ignore[no-untyped-call]
+        for place, original in originals.items():
+            setattr(*place, original)
+
+
+def _refusing(func: Any) -> Callable[..., Any]:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise refusal(func)
+
+    return refuse

@@ -13,7 +13,7 @@ UNITS = ("s", "flop", "steps", "tokens")
 class Budget:
     """How long a program may train.
 
-    `amount` is in `unit`: "s" (wall clock), "flop" (matmuls and attention of the candidate), "steps" or "tokens".
+    `amount` is in `unit`: "s" (wall clock), "flop" (products and their sums, in the candidate), "steps" or "tokens".
     `startup` is the free time in seconds for import, build and compilation. `limit` is the wall time in seconds after
     which a run is timed out.
     """
