@@ -43,7 +43,7 @@ HERE = Path()
 def names(corpus):
     """(training, held out), as paths in the dataset."""
     relative = [path.relative_to(corpus.folder).as_posix() for path in corpus.files]
-    held_out = corpus.held_out and corpus.held_out.relative_to(corpus.folder).as_posix()
+    [held_out] = [path.relative_to(corpus.folder).as_posix() for path in corpus.held_out]
     return [name for name in relative if name != held_out], held_out
 
 
@@ -87,7 +87,7 @@ def test_a_single_shard_is_split_by_its_documents(hub, tmp_path):
     corpus = open_corpus("hf:a/b", HERE)
     (tmp_path / "only.parquet").write_bytes(parquet(texts))
     by_path = open_corpus("only.parquet", tmp_path)
-    assert corpus.held_out is None
+    assert corpus.held_out == ()
     assert [d.text for d in corpus.documents("held-out")] == [d.text for d in by_path.documents("held-out")]
     assert len(list(corpus.documents("held-out"))) < 60
     assert "--shards 2: there is 1 to train on" in refusal(shards=2)
