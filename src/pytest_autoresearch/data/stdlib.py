@@ -1,8 +1,9 @@
-"""The corpus "stdlib": which modules of Python's own library are held out, and where on this machine their text lies."""
+"""The corpus "stdlib": which modules of Python's own library are held out, and where on a machine their text lies."""
 
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePath
 
 HELD_OUT = (
@@ -16,48 +17,74 @@ speak to servers, which the sandbox does not let them reach, or are tools for so
 imports them but on such use, little of their text stands elsewhere in it, and a model finds them as hard as the rest.
 """
 AT_LEAST = 3
-"""A folder with so many of these modules is a standard library."""
+"""A folder with so many of these modules, or of their stubs, is a standard library, or stubs of one."""
+PACKAGE = {"client.py", "server.py"}
+"""Files of xmlrpc, the only one of these modules that is a package, and that other packages bring along."""
+PACKAGES = {"site-packages", "dist-packages"}
+PACKED = (".zip", ".tgz", ".tar.gz", ".tar.xz")
 DOCUMENTS = ("/usr/share/doc", "/usr/src", "/usr/local/share/doc", "/usr/local/src")
 """Folders that may hold sources of Python or its documentation, and nothing that a program needs to run."""
-PRUNED = {"__pycache__", "dist-packages", "doc", "icons", "include", "locale", "man", "node_modules", "site-packages"}
+PRUNED = {"__pycache__", "doc", "icons", "include", "locale", "man", "node_modules"}
 """Names of folders that hold no standard library, though perhaps many files."""
 
 
 def is_held_out(path: PurePath) -> bool:
-    """Whether a file of the library is held out; `path` is relative to the library's folder."""
-    return path.parts[0].removesuffix(".py") in HELD_OUT
+    """Whether a file of the library is held out; `path` is relative to the library's folder.
+
+    The one line of an `__init__.py` stands in other packages, too, so it trains.
+    """
+    return path.parts[0].removesuffix(".py") in HELD_OUT and path.name != "__init__.py"
 
 
 def find_copies(folders: Iterable[Path]) -> Iterator[Path]:
     """All paths under `folders` that may hold held-out text: what a sandbox that shows these folders must hide.
 
     Of the library that runs these are the files and folders of the modules, and its tests, which quote them. A compiled
-    file is among them even before it exists. Libraries of other Pythons are there as a whole. `folders` are searched
-    without following links; packages are not searched.
+    file is among them even before it exists. Libraries and packages of other Pythons, stubs of the library and archives
+    of Python are there as a whole, what conda has unpacked too. Links are not followed.
     """
-    imported = [Path(entry).resolve() for entry in sys.path if entry]
-    roots = sorted({folder.resolve() for folder in folders})
-    for root in (root for root in roots if not any(root.is_relative_to(other) for other in roots if other != root)):
-        for path in _libraries(root):
-            runs = path.is_dir() and any(entry.is_relative_to(path) for entry in imported)
-            yield from _held_out_in(path) if runs else [path]
     yield from map(Path, (*DOCUMENTS, *([sys.pycache_prefix] if sys.pycache_prefix else [])))
+    roots = {folder.resolve() for folder in folders}
+    libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    needed = [Path(entry).resolve() for entry in (*sys.path, *libraries) if entry]
+    on_the_way = {str(folder) for path in needed for folder in (path, *path.parents)}
+    for root in (root for root in roots if not roots.intersection(root.parents)):
+        yield from _copies_under(str(root), on_the_way)
 
 
-def _libraries(root: Path) -> Iterator[Path]:
-    """The standard libraries under `root`, archives of Python, and the folder where conda keeps what it unpacked."""
-    files = {f"{module}.py{kind}" for module in HELD_OUT for kind in ("", "c", "o")}
-    for here, folders, names in os.walk(root):
-        if "conda-meta" in folders and "pkgs" in folders:
-            folders.remove("pkgs")
-            yield Path(here, "pkgs")
-        if len(files.intersection(names)) >= AT_LEAST:
-            folders.clear()
+def _copies_under(root: str, needed: set[str]) -> Iterator[Path]:
+    """`needed` are the folders from which this Python imports or loads libraries, and those above them."""
+    modules = {f"{module}.py{kind}" for module in HELD_OUT for kind in ("", "c", "o", "i")}
+    waiting = [root]
+    while waiting:
+        here = waiting.pop()
+        folders, names = _listed(here)
+        if len(modules.intersection(names)) >= AT_LEAST:
+            if here not in needed:
+                yield Path(here)
+                continue
+            yield from _held_out_in(Path(here))
+        elif here.endswith("/xmlrpc") and PACKAGE.issubset(names):
             yield Path(here)
-        for name in names:
-            if name.lower().startswith("python") and name.endswith((".zip", ".tgz", ".tar.gz", ".tar.xz")):
-                yield Path(here, name)
-        folders[:] = [name for name in folders if name not in PRUNED]
+        yield from (
+            Path(here, name) for name in names if name.startswith(("python", "Python")) and name.endswith(PACKED)
+        )
+        for name in folders:
+            path = f"{here}/{name}"
+            if (name in PACKAGES and path not in needed) or (name == "pkgs" and "conda-meta" in folders):
+                yield Path(path)
+            elif name not in PRUNED:
+                waiting.append(path)
+
+
+def _listed(folder: str) -> tuple[list[str], list[str]]:
+    """The names of the folders in a folder, and of all else; none if it cannot be read."""
+    folders: list[str] = []
+    others: list[str] = []
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            (folders if entry.is_dir(follow_symlinks=False) else others).append(entry.name)
+    return folders, others
 
 
 def _held_out_in(library: Path) -> Iterator[Path]:

@@ -134,4 +134,3 @@ def shown(hidden: Iterable[Path]) -> list[Path]:
 def _both_names(paths: Iterable[Path]) -> list[Path]:
     """Each path, and its real path if a symbolic link leads there."""
     return list(dict.fromkeys(name for path in paths for name in (Path(os.path.abspath(path)), path.resolve())))
-
