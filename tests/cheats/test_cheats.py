@@ -40,7 +40,16 @@ from pytest_autoresearch.judging.session import Session
 from pytest_autoresearch.referee.local import LocalExecutor
 
 FAMILIES = {"targets", "evaluation state", "clock", "data", "harness", "memory across runs", "seeds", "logits", "size"}
-NEEDS = {"sandbox", "a second run", "two seeds", "weights", "a limit on memory", "a margin", "an accomplice"}
+NEEDS = {
+    "sandbox",
+    "a second run",
+    "two seeds",
+    "weights",
+    "a limit on memory",
+    "a margin",
+    "an accomplice",
+    "the standard library",
+}
 HONEST_SEEDS = 2
 EVIDENCE = {"program.py", "log.txt", "result.json", "saved"}
 MARK = "AUTORESEARCH_TEST_PROJECT"
@@ -133,6 +142,10 @@ class StillKept(AssertionError):
     """Nothing catches it yet."""
 
 
+NEED_THE_SANDBOX = [
+    *("reads_held_out_rows_by_path", "reads_the_referees_memory", "asks_a_helper"),
+    "rebuilds_the_held_out_text",
+]
 REPRESENTATIVES = {cheat.family: cheat.path for cheat in reversed(CHEATS) if "sandbox" not in cheat.needs}
 """Of each family one cheat that runs in a new interpreter, as it does for users; the others may run in a fork."""
 
@@ -215,6 +228,9 @@ def run(project: TinyProject, cache: Path, monkeypatch: pytest.MonkeyPatch) -> C
             project.track("alpha = 0.05", "alpha = 0.05\nmax_memory_growth = 0.5")
         if "a margin" in cheat.needs:
             project.track("alpha = 0.05", "alpha = 0.05\nsimplify_margin = 0.5")
+        if "the standard library" in cheat.needs:
+            project.track('corpus = "text"', 'corpus = "stdlib"')
+            project.run(*QUICK, "-k", "unjudged", "--ar-sandbox", "off")  # records the baseline
         write(project.path / f"experiments/{cheat.name}.py", text)
         seeds = HONEST_SEEDS if "two seeds" in cheat.needs else 1
         options = ["-k", cheat.name, "--ar-track", cheat.track, "--ar-sandbox", sandbox, "--ar-seeds", str(seeds)]
@@ -366,7 +382,7 @@ def sandbox_works() -> str:
     return "" if sandbox else why
 
 
-@pytest.mark.parametrize("name", ["reads_held_out_rows_by_path", "reads_the_referees_memory", "asks_a_helper"])
+@pytest.mark.parametrize("name", NEED_THE_SANDBOX)
 def test_without_a_sandbox_it_would_gain(name: str, run: Callable[[Cheat, str], Verdict]) -> None:
     verdict = run(next(cheat for cheat in CHEATS if cheat.name == name), "off")
     if name == "reads_the_referees_memory" and verdict.outcome != "kept":

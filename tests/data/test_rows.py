@@ -110,7 +110,7 @@ def test_rows_are_those_of_the_plain_algorithm(tmp_path_factory, seed, row_group
     path, other = folder / "b.parquet", folder / "a.parquet"
     path.write_bytes(parquet([*documents(seed, 1300), None, ""], row_groups))
     other.write_bytes(parquet(["not held out"]))
-    corpus = Corpus("x", folder, (other, path), path)
+    corpus = Corpus("x", folder, (other, path), (path,))
     tokenizer = Tokenizer([bytes([i]) for i in range(256)] + MERGED[:merges])
     rows = pack(tokenise(corpus.documents("held-out"), tokenizer, sequence_length), sequence_length + 1)
     plain = plain_rows([path], tokenizer.encoding, tokenizer.bos, sequence_length, 120)

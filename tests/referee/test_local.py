@@ -230,7 +230,7 @@ def test_logits_of_any_float_type_are_scored(execute: Execute, dtype: str) -> No
 
 def test_isolation_is_tried_out_once(executor: LocalExecutor, spec: JobSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(local, "find_sandbox", lambda mode, hidden: asked.append(mode) or (None, "no sandbox: none"))
+    monkeypatch.setattr(local, "find_sandbox", lambda mode, *hidden: asked.append(mode) or (None, "no sandbox: none"))
     monkeypatch.setattr(local, "check_sharing", lambda wrap: "the driver shares no memory here")
     cpu, cuda = spec.track, replace(spec.track, device="cuda")
     for _ in range(2):

@@ -4,12 +4,16 @@ import os
 import re
 import socket
 import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tiny_project import TinyProject, write
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.data.sources import find_held_out
+from pytest_autoresearch.data.stdlib import HELD_OUT
 from pytest_autoresearch.referee.sandbox import Sandbox, find_sandbox
 
 pytestmark = pytest.mark.usefixtures("recorded")
@@ -110,3 +114,46 @@ def test_the_system_cannot_be_changed_and_its_secrets_not_read() -> None:
     done = subprocess.run(sandbox.wrap(["sh", "-c", script]), capture_output=True, text=True, check=False)
     assert "root:" not in done.stdout
     assert "Read-only file system" in done.stderr
+
+
+LOOKS_FOR_MODULES = """
+import importlib, os, sys
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+        print("imported", name)
+    except ModuleNotFoundError:
+        pass
+for folder in {os.path.dirname(os.__file__), "/usr/lib", "/lib"}:
+    for here, _, names in os.walk(folder):
+        for path in (f"{here}/{name}" for name in names if name.partition(".")[0] in sys.argv[1:]):
+            try:
+                print("read", path, len(open(path, "rb").read())) if "-packages" not in here else None
+            except OSError:
+                pass
+import numpy, torch.optim  # these need nothing of it
+"""
+
+
+@needs_sandbox
+def test_the_held_out_modules_of_the_standard_library_are_not_there() -> None:
+    sandbox, _ = find_sandbox("bwrap", [], partial(find_held_out, "stdlib"))
+    assert sandbox is not None
+    modules = [*(module for module in HELD_OUT if module != "xmlrpc"), "xmlrpc.client", "xmlrpc.server"]
+    command = [sys.executable, "-P", "-c", LOOKS_FOR_MODULES, *modules]
+    done = subprocess.run(sandbox.wrap(command), capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+
+
+@needs_sandbox
+def test_what_is_hidden_has_no_second_name_and_may_come_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, hidden, late = tmp_path / "shown", tmp_path / "shown/hidden.txt", tmp_path / "shown/late.txt"
+    write(hidden, "secret")
+    (tmp_path / "link").symlink_to(shown)
+    monkeypatch.syspath_prepend(str(tmp_path / "link"))
+    sandbox, _ = find_sandbox("bwrap", [], lambda folders: [hidden, late] if shown in folders else [])
+    assert sandbox is not None
+    write(late, "secret")
+    script = f"ls {tmp_path}/link/; cat {shown}/* {tmp_path}/link/*"
+    done = subprocess.run(sandbox.wrap(["sh", "-c", script]), capture_output=True, text=True, check=False)
+    assert done.stdout == "hidden.txt\nlate.txt\n"

@@ -36,16 +36,16 @@ class Document(NamedTuple):
 class Corpus:
     """The documents of `files`, all under `folder`, sorted by relative POSIX path. `sources.open_corpus` makes it.
 
-    The documents of the file `held_out` are held out. If it is None, a hash of each document's text decides.
+    The documents of the files in `held_out` are held out. If there are none, a hash of each document's text decides.
     """
 
     name: str
     folder: Path
     files: tuple[Path, ...]
-    held_out: Path | None = None
+    held_out: tuple[Path, ...] = ()
 
     def digest(self) -> str:
-        """sha256 (hex) over the relative name and the bytes of every file, and over which file is held out.
+        """sha256 (hex) over the relative name and the bytes of every file, and over which files are held out.
 
         It does not depend on where the corpus lies. A big file is read only if it has changed since the last time.
         """
@@ -55,8 +55,8 @@ class Corpus:
                 content = bytes.fromhex(digests.sha256(path))
             total.update(self._relative(path) + b"\0" + content)
         digests.save()
-        if self.held_out:
-            total.update(b"held out\0" + self._relative(self.held_out))
+        for path in self.held_out:
+            total.update(b"held out\0" + self._relative(path))
         return total.hexdigest()
 
     def _relative(self, path: Path) -> bytes:
@@ -65,16 +65,16 @@ class Corpus:
     def documents(self, split: Split) -> Iterator[Document]:
         """Stream one side of the split, in file order.
 
-        - With a `held_out` file, that file is one side and all other files are the other, empty documents included.
+        - With `held_out` files, these are one side and all other files are the other, empty documents of parquet files
+          included.
         - A single text file is one document: its last tenth is held out.
         - Otherwise empty documents are dropped, and one document in twenty is held out, by the hash of its text, so
           that equal documents are on the same side. If all files are text files it is one in ten: they are few and of
-          very unequal size, and one in twenty of "stdlib" is too little on some Python versions.
+          very unequal size.
         """
         if self.held_out:
-            yield from self._documents_of(
-                [path for path in self.files if (path == self.held_out) == (split == "held-out")]
-            )
+            side = [path for path in self.files if (path in self.held_out) == (split == "held-out")]
+            yield from (document for document in self._documents_of(side) if document.text or not document.cut_long)
             return
         only_text = all(path.suffix.lower() in TEXT_SUFFIXES for path in self.files)
         if only_text and len(self.files) == 1:

@@ -73,7 +73,7 @@ def open_hub_corpus(name: str, shards: int | None, progress: Progress) -> Corpus
             reason = error.strerror or error
             raise UsageError(f"{error.filename or folder}: the cache cannot be written: {reason}") from None
     files = tuple(Path(manifest.snapshot, shard) for shard in manifest.shards)
-    return Corpus(name, Path(manifest.snapshot), files, files[-1] if manifest.held_out else None)
+    return Corpus(name, Path(manifest.snapshot), files, files[-1:] if manifest.held_out else ())
 
 
 def is_fetched(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from pytest_autoresearch.data.cache import cache_folder
 from pytest_autoresearch.data.corpus import READERS, Corpus
 from pytest_autoresearch.data.hub import hub_folders, is_fetched, open_hub_corpus
 from pytest_autoresearch.data.progress import Progress, silent
+from pytest_autoresearch.data.stdlib import HELD_OUT, find_copies, is_held_out
 
 # These folders of the standard library hold tests or packages, and differ from machine to machine.
 _NOT_STDLIB = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
@@ -19,7 +20,7 @@ _NOT_STDLIB = {"test", "tests", "idle_test", "site-packages", "dist-packages", "
 def open_corpus(name: str, root: Path, *, shards: int | None = None, progress: Progress = silent) -> Corpus:
     """The corpus called `name`.
 
-    - "stdlib": the standard library of the running Python, without its tests.
+    - "stdlib": the standard library of the running Python, without its tests; `stdlib.HELD_OUT` is held out.
     - "climbmix", "hf:<dataset>[/folder]": parquet files on the hub, fetched if they are not on this machine. `shards`
       is the number of files to train on; see `hub.open_hub_corpus`.
     - any other name: the path, absolute or relative to `root`, of a file or a folder. A folder is searched with its
@@ -35,17 +36,20 @@ def open_corpus(name: str, root: Path, *, shards: int | None = None, progress: P
     if name == "stdlib":
         folder = Path(sysconfig.get_path("stdlib"))
         files = _files_under(folder, {".py"}, lambda part: part in _NOT_STDLIB)
-    else:
-        folder = root / Path(os.path.expanduser(name))
-        if not folder.exists():
-            raise UsageError(
-                f"{folder}: no such file or folder; corpus must be 'stdlib', 'climbmix', 'hf:<dataset>' or a path"
-            )
-        if folder.is_file():
-            if folder.suffix.lower() not in READERS:
-                raise UsageError(f"{folder}: cannot read '{folder.suffix}' files; allowed: {', '.join(READERS)}")
-            return Corpus(name, folder.parent, (folder,))
-        files = _files_under(folder, set(READERS), lambda part: part.startswith("."))
+        held_out = tuple(path for path in files if is_held_out(path.relative_to(folder)))
+        if not held_out:
+            raise UsageError(f"{folder}: corpus 'stdlib': none of the held-out modules is there: {', '.join(HELD_OUT)}")
+        return Corpus(name, folder, files, held_out)
+    folder = root / Path(os.path.expanduser(name))
+    if not folder.exists():
+        raise UsageError(
+            f"{folder}: no such file or folder; corpus must be 'stdlib', 'climbmix', 'hf:<dataset>' or a path"
+        )
+    if folder.is_file():
+        if folder.suffix.lower() not in READERS:
+            raise UsageError(f"{folder}: cannot read '{folder.suffix}' files; allowed: {', '.join(READERS)}")
+        return Corpus(name, folder.parent, (folder,))
+    files = _files_under(folder, set(READERS), lambda part: part.startswith("."))
     if not files:
         raise UsageError(f"{folder}: no file of text in this folder; allowed: {', '.join(READERS)}")
     return Corpus(name, folder, files)
@@ -60,7 +64,7 @@ def private_folders(name: str, root: Path) -> list[Path]:
     """The folders that may hold held-out text: our cache, the hub's caches, and the corpus itself if it is a path.
 
     A sandbox must hide them from candidates. It can hide only existing folders, so this creates the folders that
-    `open_corpus` and `prepare` will write to. The standard library is not hidden: programs need it to run.
+    `open_corpus` and `prepare` will write to. What must be hidden of the standard library, `find_held_out` says.
     """
     written = [cache_folder(), *(hub_folders() if _is_on_hub(name) else [])]
     for folder in written:
@@ -69,6 +73,15 @@ def private_folders(name: str, root: Path) -> list[Path]:
     is_path = name != "stdlib" and not _is_on_hub(name)
     path = [root / Path(os.path.expanduser(name))] if is_path else []
     return list(dict.fromkeys([*written, *hub_folders(), *path]))
+
+
+def find_held_out(name: str, shown: Iterable[Path]) -> list[Path]:
+    """The files and folders with held-out text in the folders that a sandbox shows to candidates.
+
+    Only "stdlib" has such: every Python on the machine has a copy of it. Takes some 0.1 s, the time of a search in
+    these folders. See `stdlib.find_copies`.
+    """
+    return list(find_copies(shown)) if name == "stdlib" else []
 
 
 def _is_on_hub(name: str) -> bool:

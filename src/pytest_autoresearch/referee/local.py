@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from filelock import FileLock
@@ -12,7 +12,7 @@ from pytest_autoresearch.core.device_memory import check_sharing
 from pytest_autoresearch.core.track import Track
 from pytest_autoresearch.data.cache import cache_folder
 from pytest_autoresearch.data.prepared import Prepared
-from pytest_autoresearch.data.sources import private_folders
+from pytest_autoresearch.data.sources import find_held_out, private_folders
 from pytest_autoresearch.referee.executor import Isolation, JobSpec, RunProgress, RunResult
 from pytest_autoresearch.referee.job import LocalJob, isolation_kind
 from pytest_autoresearch.referee.run import Referee
@@ -61,7 +61,8 @@ class LocalExecutor:
 
     def _look_around(self, wanted: str, device: str, corpus: str) -> _Surroundings:
         """Try out the sandbox, and whether logits can come through the GPU's memory. UsageError."""
-        sandbox, words = find_sandbox(wanted, [self._root, *private_folders(corpus, self._root)])
+        private = [self._root, *private_folders(corpus, self._root)]
+        sandbox, words = find_sandbox(wanted, private, partial(find_held_out, corpus))
         if device != "cuda":
             return _Surroundings(sandbox, False, words)
         why = check_sharing(sandbox.wrap if sandbox else list)

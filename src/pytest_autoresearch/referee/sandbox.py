@@ -1,8 +1,8 @@
 """The sandbox of a candidate: bubblewrap, with its own file systems, processes and network.
 
 A candidate sees the system, Python, the packages and its own program, all read-only. It does not see the project, the
-cache with the held-out text, the user's home, the network or other processes. It can write only to /tmp, which is in
-memory and ends with the run.
+held-out text, wherever it lies, the user's home, the network or other processes. It can write only to /tmp, which is
+in memory and ends with the run.
 """
 
 import os
@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from glob import glob
 from importlib.util import find_spec
@@ -20,6 +20,7 @@ from pytest_autoresearch.core.errors import UsageError
 
 PACKAGE = Path(__file__).parents[1]
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/nix", "/sys")
+KERNEL = Path("/sys")
 SECRETS = ("/etc/shadow*", "/etc/gshadow*", "/etc/ssl/private")
 DEVICES = ("/dev/nvidia*", "/dev/dri", "/dev/kfd", "/dev/dxg")
 WORKING_FOLDER = Path("/tmp/run")
@@ -32,7 +33,10 @@ SECRET = re.compile("TOKEN|SECRET|PASS|CREDENTIAL|KEY|SOCK|COOKIE|AUTH", re.IGNO
 
 @dataclass(frozen=True)
 class Sandbox:
-    """The paths that a candidate sees, and the hidden ones. For nested paths, the inner one decides."""
+    """The paths that a candidate sees, and the hidden ones. For nested paths, the inner one decides.
+
+    A hidden path need not exist yet: if it does when a candidate starts, it is hidden from this one.
+    """
 
     bwrap: str
     shown: tuple[Path, ...]
@@ -41,11 +45,16 @@ class Sandbox:
     def wrap(self, command: list[str], *readable: Path) -> list[str]:
         """The command line that runs `command` in the sandbox. There it can also read the `readable` paths."""
         mounts: list[tuple[int, list[str]]] = []
-        folders = [path for path in self.hidden if not path.is_file()]
-        for path in self.hidden:
+        hidden = [path for path in self.hidden if os.path.exists(path)]
+        folders = [path for path in hidden if not path.is_file()]
+        for path in hidden:
             mask = ["--tmpfs"] if path in folders else ["--ro-bind", "/dev/null"]
             mounts.append((len(path.parts), [*mask, str(path)]))
-        for path in (*self.shown, *readable):
+        for path in self.shown:
+            # A link stays a link: bound to a second place, the folder would show there what is hidden in the first.
+            how = "--ro-bind" if path == path.resolve() else "--symlink"
+            mounts.append((len(path.parts), [how, str(path.resolve()), str(path)]))
+        for path in readable:
             mounts.append((len(path.parts), ["--ro-bind", str(path.resolve()), str(path)]))
         devices = [part for device in DEVICES for path in glob(device) for part in ("--dev-bind", path, path)]
         return [
@@ -76,10 +85,13 @@ class Sandbox:
         return f"{self.bwrap} does not work here ({last})" if tried.returncode else ""
 
 
-def find_sandbox(mode: str, hidden: Iterable[Path]) -> tuple[Sandbox | None, str]:
+def find_sandbox(
+    mode: str, hidden: Iterable[Path], hidden_in: Callable[[list[Path]], Iterable[Path]] = lambda shown: ()
+) -> tuple[Sandbox | None, str]:
     """The sandbox for `--ar-sandbox auto|bwrap|off`, or None, and the words for it.
 
-    UsageError if "bwrap" is asked for and does not work. Only paths that exist already are hidden.
+    It hides `hidden`, and what `hidden_in` finds to hide in the folders that are shown. UsageError if "bwrap" is asked
+    for and does not work.
     """
     if mode == "off":
         return None, "no sandbox (--ar-sandbox off)"
@@ -87,8 +99,10 @@ def find_sandbox(mode: str, hidden: Iterable[Path]) -> tuple[Sandbox | None, str
     why = "bubblewrap is not installed"
     if bwrap:
         secrets = [Path(path) for pattern in SECRETS for path in glob(pattern)]
-        out_of_sight = tuple(path for path in _both_names([*hidden, *secrets]) if path.exists())
-        sandbox = Sandbox(bwrap, tuple(shown(out_of_sight)), out_of_sight)
+        out_of_sight = _both_names([*hidden, *secrets])
+        in_sight = shown(out_of_sight)
+        out_of_sight += hidden_in([path for path in in_sight if path != KERNEL])
+        sandbox = Sandbox(bwrap, tuple(in_sight), tuple(dict.fromkeys(out_of_sight)))
         why = sandbox.check()
         if not why:
             return sandbox, "sandbox bubblewrap"
@@ -98,7 +112,10 @@ def find_sandbox(mode: str, hidden: Iterable[Path]) -> tuple[Sandbox | None, str
 
 
 def shown(hidden: Iterable[Path]) -> list[Path]:
-    """The system and the folders of Python's modules, except the project's: programs do not import those."""
+    """The system and the folders of Python's modules, except the project's: programs do not import those.
+
+    A folder inside another is left out, unless something hidden lies between them. A link is there with its target.
+    """
     python = [Path(path) for path in (*SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix)]
     for name in ("torch", "numpy"):
         spec = find_spec(name)
@@ -106,7 +123,12 @@ def shown(hidden: Iterable[Path]) -> list[Path]:
     others = [Path(path) for path in (*sys.path, *os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)) if path]
     near = [h for h in hidden if h.is_dir()]
     others = [path for path in others if not any(path.is_relative_to(h) or h.is_relative_to(path) for h in near)]
-    return [path for path in _both_names([*python, *others, PACKAGE]) if path.exists()]
+    kept: list[Path] = []
+    for path in sorted(_both_names([*python, *others, PACKAGE]), key=lambda path: len(path.parts)):
+        around = next((folder for folder in path.parents if folder in kept or folder in near), None)
+        if path.exists() and around not in kept:
+            kept.append(path)
+    return kept
 
 
 def _both_names(paths: Iterable[Path]) -> list[Path]:
