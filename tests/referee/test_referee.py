@@ -31,6 +31,7 @@ from pytest_autoresearch.referee.job import LocalJob
 from pytest_autoresearch.referee.process import Candidate, MemoryExceeded, ProcessExited
 from pytest_autoresearch.referee.run import Referee
 from pytest_autoresearch.referee.run_files import SavedFiles
+from pytest_autoresearch.referee.usage import Usage
 
 START = Started(["a", "b", "c"])
 
@@ -50,8 +51,7 @@ def handle(referee: Referee, *messages: Message) -> None:
 
 
 def result(referee: Referee) -> Any:
-    candidate: Any = SimpleNamespace(look=lambda: SimpleNamespace(cpu=1.5, peak_memory=2 * 10**9))
-    return referee._result(candidate, None, None)
+    return referee._result(Usage(cpu=1.5, memory=2 * 10**9), None, None)
 
 
 def test_training_is_measured_and_shown() -> None:
@@ -146,7 +146,7 @@ def ended(code: int, sandboxed: bool = False, kills: int = 0) -> Any:
         _log=SimpleNamespace(last_lines=lambda: "last words"),
         _sandboxed=sandboxed,
         _out_of_memory_kills=process.out_of_memory_kills() - kills,
-        _tree=SimpleNamespace(usage=SimpleNamespace(peak_memory=3 * 10**9)),
+        _tree=SimpleNamespace(usage=Usage(memory=3 * 10**9)),
     )
     with pytest.raises((ProcessExited, MemoryExceeded)) as raised:
         Candidate._raise_how_it_ended(candidate)
