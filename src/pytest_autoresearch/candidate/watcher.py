@@ -49,26 +49,33 @@ def watch(channel: socket.socket) -> None:
         os.close(stream)
     referee = select.poll()
     referee.register(channel, select.POLLHUP)
-    status, ended = 0, 0
-    while not ended and not referee.poll(100):
-        ended, status = os.waitpid(child, os.WNOHANG)
+    codes: dict[int, int] = {}
+    while child not in codes and not referee.poll(100):
+        reap(codes)
+    code = codes.get(child, 0)
     end_children(child)
-    code = os.waitstatus_to_exitcode(status)
     if code < 0:  # end by the same signal, so that the referee can say how the program ended
         signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
         os.kill(os.getpid(), -code)
     os._exit(code)
 
 
+def reap(codes: dict[int, int]) -> bool:
+    """Add the exit codes of children that have ended, orphans of the program among them, to `codes`.
+
+    Returns whether this process has children left.
+    """
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            codes[ended[0]] = os.waitstatus_to_exitcode(ended[1])
+        return True
+    return False
+
+
 def end_children(group: int) -> None:
     """Kill the processes of a group and all descendants of this process, until it has no child left."""
     with suppress(OSError):
         os.killpg(group, signal.SIGKILL)
-    while True:
+    while reap({}):
         kill(tree(os.getpid())[1:])
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return
-        time.sleep(0.001)
+        time.sleep(0.005)

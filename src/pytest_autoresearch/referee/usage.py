@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytest_autoresearch.core.processes import Process, kill, tree
 
-PATIENCE = 5.0  # seconds in which killed processes must have ended
+PATIENCE = 30.0  # seconds in which killed processes end, however many there are
 SHARE = 0.02  # the most of the time that goes into measuring shared memory
 
 
