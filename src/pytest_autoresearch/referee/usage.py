@@ -1,5 +1,7 @@
 """CPU time and memory of a run, from the kernel (Linux), and the end of its processes."""
 
+import ctypes
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -7,6 +9,7 @@ from pathlib import Path
 
 from pytest_autoresearch.core.processes import Process, kill, tree
 
+KCMP_VM = 1
 PATIENCE = 30.0  # seconds in which killed processes end, however many there are
 SHARE = 0.02  # the most of the time that goes into measuring shared memory
 
@@ -52,16 +55,13 @@ class ProcessTree:
 
     def _memory(self) -> int:
         """The most bytes that one process had, or what all have now, if there are more processes than usual."""
-        living = [process.pid for process in self._last if process.alive]
-        peak = max((kilobytes(f"{pid}/status", "VmHWM") for pid in living), default=0) * 1024
+        living = [process for process in self._last if process.alive]
+        peak = max((kilobytes(f"{process.pid}/status", "VmHWM") for process in living), default=0) * 1024
         began = time.monotonic()
         if not self._adds_memory or len(living) <= self._depth + 1 or began < self._next_walk:
             return peak
         # For this the kernel walks through all pages, some 10 ms a GB, and changes to the memory wait meanwhile.
-        together = sum(
-            kilobytes(f"{pid}/smaps_rollup", "Pss") or kilobytes(f"{pid}/status", "VmRSS")  # if the first is denied
-            for pid in living
-        )
+        together = sum(_kilobytes_of_its_own(process) for process in living)
         self._next_walk = began + (time.monotonic() - began) / SHARE
         return max(peak, together * 1024)
 
@@ -83,6 +83,14 @@ class ProcessTree:
                 if process.pid != self._pid and Process.read(process.pid).started == process.started:
                     found.append(process.pid)
         return found
+
+
+def _kilobytes_of_its_own(process: Process) -> int:
+    """A process's memory; of what it shares with others its part. 0 if it works in its parent's, as before an exec."""
+    kcmp = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine)
+    if kcmp and ctypes.CDLL(None).syscall(kcmp, process.pid, process.parent, KCMP_VM, 0, 0) == 0:
+        return 0
+    return kilobytes(f"{process.pid}/smaps_rollup", "Pss") or kilobytes(f"{process.pid}/status", "VmRSS")
 
 
 def kilobytes(file: str, name: str) -> int:
