@@ -125,7 +125,7 @@ def test_a_step_before_the_start_is_charged_all_the_same() -> None:
     [((90.0, 0.5), None), ((101.0, 0.0), Outcome.TIMED_OUT), ((5.0, 1.1), Outcome.DISQUALIFIED)],
 )
 def test_cpu_seconds_are_bounded_where_flop_are_the_budget(used: tuple[float, float], outcome: Outcome | None) -> None:
-    candidate: Any = SimpleNamespace(look=lambda: SimpleNamespace(cpu=used[0], cpu_of_others=used[1]))
+    candidate: Any = SimpleNamespace(look=lambda full: Usage(cpu=used[0], cpu_of_others=used[1]))
     make_referee("10 steps", cpu_limit=1.0)[0]._check_cpu(candidate)  # not of this budget's concern
     referee, _ = make_referee("1e9 flop", cpu_limit=100.0)
     if outcome is None:
@@ -201,7 +201,7 @@ def test_a_candidate_that_is_never_silent_has_the_same_limits(
         limit,
         0,
     )
-    candidate._tree = SimpleNamespace(look=lambda: SimpleNamespace(memory=2))
+    candidate._tree = SimpleNamespace(look=lambda full: Usage(memory=2))
     if error is None:
         assert candidate.receive() == Ask()
         return

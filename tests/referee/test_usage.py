@@ -97,6 +97,9 @@ def test_the_peak_stays_and_is_not_looked_for_too_often(start: Start, monkeypatc
     assert most > 2 * ProcessTree(process.pid, 0, adds_memory=False).look().memory
     monkeypatch.setattr(usage, "_kilobytes_of_its_own", lambda process: 1 << 40)
     assert looked.look().memory == most
+    monkeypatch.setattr(usage, "_kilobytes_of_its_own", lambda process: 1 << 20)
+    most = looked.look(full=True).memory
+    assert most == 4 << 30
     for child in tree(process.pid)[1:]:
         os.kill(child.pid, signal.SIGKILL)
     assert looked.look().memory == most

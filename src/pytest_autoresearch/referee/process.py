@@ -183,10 +183,10 @@ class Candidate:
         elif data == b"":
             self._selector.unregister(self._output)
 
-    def look(self) -> Usage:
-        """What the run has used so far."""
+    def look(self, full: bool = False) -> Usage:
+        """What the run has used so far; `full`: however long it takes to measure its memory."""
         self._looked = time.monotonic()
-        return self._tree.look()
+        return self._tree.look(full)
 
     def _is_gone(self) -> bool:
         """Whether the process has ended. Not reaped, it keeps its number, which its group has, too, from others."""

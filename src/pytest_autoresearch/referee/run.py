@@ -158,7 +158,7 @@ class Referee:
 
         Only torch's flop in the program's own process are counted. CPU time shows all other work.
         """
-        usage, limit = candidate.look(), self.job.spec.cpu_limit
+        usage, limit = candidate.look(full=True), self.job.spec.cpu_limit
         if self.job.track.budget.unit != "flop":
             return
         if usage.cpu_of_others > OTHERS_CPU:

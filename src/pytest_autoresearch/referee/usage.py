@@ -37,8 +37,11 @@ class ProcessTree:
         self._next_walk = 0.0
         self.usage = Usage()
 
-    def look(self) -> Usage:
-        """What the run has used so far. All numbers stay 0 on systems without /proc."""
+    def look(self, full: bool = False) -> Usage:
+        """What the run has used so far. All numbers stay 0 on systems without /proc.
+
+        `full`: measure the memory of several processes together even if that has just taken long.
+        """
         cpu = own = 0.0
         self._last = tree(self._pid)
         for process in self._last:
@@ -49,16 +52,16 @@ class ProcessTree:
                 own += process.cpu
         # The time of a process is lost when it ends and no parent waits for it, so neither sum may fall.
         before = self.usage
-        others, memory = max(before.cpu_of_others, cpu - own), max(before.memory, self._memory())
+        others, memory = max(before.cpu_of_others, cpu - own), max(before.memory, self._memory(full))
         self.usage = Usage(max(before.cpu, cpu), others, memory)
         return self.usage
 
-    def _memory(self) -> int:
+    def _memory(self, full: bool) -> int:
         """The most bytes that one process had, or what all have now, if there are more processes than usual."""
         living = [process for process in self._last if process.alive]
         peak = max((kilobytes(f"{process.pid}/status", "VmHWM") for process in living), default=0) * 1024
         began = time.monotonic()
-        if not self._adds_memory or len(living) <= self._depth + 1 or began < self._next_walk:
+        if not self._adds_memory or len(living) <= self._depth + 1 or (began < self._next_walk and not full):
             return peak
         # For this the kernel walks through all pages, some 10 ms a GB, and changes to the memory wait meanwhile.
         together = sum(_kilobytes_of_its_own(process) for process in living)
