@@ -1,8 +1,8 @@
 """The sandbox of a candidate: bubblewrap, with its own file systems, processes and network.
 
 A candidate sees the system, Python, the packages and its own program, all read-only. It does not see the project, the
-cache with the held-out text, the user's home, the network or other processes. It can write only to /tmp, which is in
-memory and ends with the run.
+cache with the held-out text, the user's home, the network or other processes. It can write only to /tmp and /dev/shm,
+which are in memory and end with the run.
 """
 
 import os
