@@ -2,7 +2,7 @@
 
 Family: harness
 Caught by: the sandbox: it sees no process but its own, and its watcher's end is the run's end
-Verdict: crashed, "killed by SIGKILL"
+Verdict: crashed, "killed by SIGKILL", "Operation not permitted"
 Needs: sandbox
 """
 

@@ -6,14 +6,14 @@ Verdict: gains nothing
 Needs: sandbox
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 from baseline import *
 
 honest = train
-CACHES = (os.environ.get("AUTORESEARCH_CACHE", "/nowhere"), Path.home() / ".cache/pytest-autoresearch")
+CACHE = ""  # where it is on this machine: whoever writes a program can look
+CACHES = (CACHE or "/nowhere", Path.home() / ".cache/pytest-autoresearch")
 
 
 def train(run):

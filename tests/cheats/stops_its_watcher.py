@@ -1,7 +1,7 @@
 """Stops its watcher, so that a process of its own lives on after the run, and puts links where its files are written.
 
 Family: harness
-Caught by: a watcher that does not end its run is killed, and the sandbox with all that is in it
+Caught by: the kernel refuses it, and a watcher that does not end its run is killed, and the sandbox with it
 Verdict: crashed, "nothing but its own"
 Needs: sandbox
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from baseline import *
 
+TRACK = "seconds"
 OWN = Path(__file__).parent
 
 honest = train
@@ -27,7 +28,8 @@ def swap():
 
 
 def train(run):
-    os.kill(os.getppid(), signal.SIGSTOP)
+    with suppress(OSError):
+        os.kill(os.getppid(), signal.SIGSTOP)
     if not os.fork():
         swap()
     honest(run)

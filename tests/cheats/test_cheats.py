@@ -35,24 +35,18 @@ from pytest_autoresearch.referee import run as referee
 from pytest_autoresearch.core.records import Verdict
 from pytest_autoresearch.judging.evidence import Evidence
 from pytest_autoresearch.judging.project import Options, Project
-from pytest_autoresearch.referee.sandbox import find_sandbox
+from pytest_autoresearch.referee.sandbox import check_filter, find_sandbox
 from pytest_autoresearch.judging.session import Session
 from pytest_autoresearch.referee.local import LocalExecutor
 
 FAMILIES = {"targets", "evaluation state", "clock", "data", "harness", "memory across runs", "seeds", "logits", "size"}
 NEEDS = {
-    "sandbox",
-    "a second run",
-    "two seeds",
-    "weights",
-    "a limit on memory",
-    "a margin",
-    "an accomplice",
-    "the standard library",
+    *("sandbox", "a filter of system calls", "a second run", "two seeds", "weights", "a limit on memory"),
+    *("a margin", "an accomplice", "the standard library"),
 }
 HONEST_SEEDS = 2
 EVIDENCE = {"program.py", "log.txt", "result.json", "saved"}
-MARK = "AUTORESEARCH_TEST_PROJECT"
+MARK = "PYTHON_TEST_PROJECT"  # a variable that candidates get
 QUICK = ("-p", "no:hypothesispytest", "-p", "no:xdist")  # pytester forgets what a run imported, so import little
 BASELINE = '''"""A bigram model."""
 
@@ -156,7 +150,8 @@ def case(cheat: Cheat) -> object:
         marks.append(
             pytest.mark.xfail(reason=f"{cheat} is kept: nothing catches it yet", strict=True, raises=StillKept)
         )
-    if cheat.path == REPRESENTATIVES[cheat.family] or "__main__" in cheat.text:
+    as_for_users = "__main__" in cheat.text or "a limit on memory" in cheat.needs  # a fork shares much memory
+    if cheat.path == REPRESENTATIVES[cheat.family] or as_for_users:
         marks.append(pytest.mark.real_process)
     return pytest.param(cheat, id=str(cheat), marks=marks)
 
@@ -214,7 +209,7 @@ def run(project: TinyProject, cache: Path, monkeypatch: pytest.MonkeyPatch) -> C
     monkeypatch.setenv(MARK, str(project.path))
 
     def run(cheat: Cheat, sandbox: str) -> Verdict:
-        text, helper = cheat.text, nullcontext()
+        text, helper = cheat.text.replace('CACHE = ""', f"CACHE = {str(cache)!r}"), nullcontext()
         if "weights" in cheat.needs:
             model = trained_for_long(cache)
             kind = "f2" if "short" in cheat.name else "f8"
@@ -225,7 +220,8 @@ def run(project: TinyProject, cache: Path, monkeypatch: pytest.MonkeyPatch) -> C
         if "an accomplice" in cheat.needs:
             text, judged = with_accomplice(project.path, cheat, text)
         if "a limit on memory" in cheat.needs:
-            project.track("alpha = 0.05", "alpha = 0.05\nmax_memory_growth = 0.5")
+            limited = project.path / f"baseline/{cheat.track}/track.toml"
+            write(limited, limited.read_text().replace("alpha = 0.05", "alpha = 0.05\nmax_memory_growth = 0.5"))
         if "a margin" in cheat.needs:
             project.track("alpha = 0.05", "alpha = 0.05\nsimplify_margin = 0.5")
         if "the standard library" in cheat.needs:
@@ -354,6 +350,8 @@ def test_it_gains_nothing(
 ) -> None:
     if "sandbox" in cheat.needs and sandbox_works:
         pytest.skip(f"needs a sandbox: {sandbox_works}")
+    if "a filter of system calls" in cheat.needs and (why := check_filter()):
+        pytest.skip(f"needs a filter of system calls: {why}")
     if any("CPU seconds" in reason for reason in cheat.reasons):  # less is allowed, so that cheating takes less time
         monkeypatch.setattr(judge, "FACTOR", 1.0)
         monkeypatch.setattr(judge, "SLACK", 1.0)

@@ -1,8 +1,8 @@
 """Trains in a forked process, whose flop are not counted, and takes the weights from it.
 
 Family: clock
-Caught by: the CPU seconds of processes that it started are counted
-Verdict: disqualified, "CPU seconds in processes that it started"
+Caught by: under a budget in flop a program starts no process
+Verdict: crashed, "a program starts no process"
 """
 
 import os

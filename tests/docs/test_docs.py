@@ -23,6 +23,7 @@ from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.track import read_track
 from pytest_autoresearch.judging.ledger import COLUMNS
 from pytest_autoresearch.plugin import hooks, hookspecs
+from pytest_autoresearch.referee.sandbox import FAMILIES_LET_IN, LET_IN
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -346,3 +347,11 @@ def test_links_resolve() -> None:
 def test_every_page_is_in_the_navigation() -> None:
     navigation = text_of(ROOT / "mkdocs.yml").partition("\nnav:\n")[2]
     assert sorted(re.findall(r"[\w-]+\.md", navigation)) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_variables_of_a_candidate_are_those_that_it_gets() -> None:
+    rest = text_of(ROOT / "docs/trust.md").partition("only these environment variables:")[2]
+    passages = rest.partition("stays outside")[0].split("those that begin with")
+    names, families = (set(re.findall(r"`([A-Z_]+)`", passage)) for passage in passages)
+    assert names == LET_IN
+    assert families == set(FAMILIES_LET_IN)

@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 from tiny_project import BASELINE, TinyProject, processes_of, program, write
 
+from pytest_autoresearch.referee.sandbox import check_filter
+
+KILLS_ITS_WATCHER = """try: os.kill(os.getppid(), 9)
+            except OSError: time.sleep(99)"""
+
 
 @pytest.mark.parametrize(
     ("end", "inside", "options"),
@@ -18,9 +23,12 @@ from tiny_project import BASELINE, TinyProject, processes_of, program, write
         (signal.SIGINT, "time.sleep(99)", []),
         (signal.SIGTERM, "while True: pass", []),
         (signal.SIGKILL, "while True: pass", []),
-        (signal.SIGKILL, "time.sleep(99)", ["-n", "1"]),
+        pytest.param(
+            *(signal.SIGKILL, KILLS_ITS_WATCHER, ["-n", "1", "--ar-sandbox", "off"]),
+            marks=pytest.mark.skipif(bool(check_filter()), reason="system calls are not filtered here"),
+        ),
     ],
-    ids=["SIGINT", "SIGTERM", "SIGKILL", "SIGKILL-xdist"],
+    ids=["SIGINT", "SIGTERM", "SIGKILL", "SIGKILL-xdist-no-sandbox"],
 )
 def test_no_candidate_outlives_pytest(
     project: TinyProject, end: signal.Signals, inside: str, options: list[str]

@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 from tiny_project import BASELINE, TinyProject, processes_of, program
 
+from pytest_autoresearch.candidate.system_calls import NO_PROCESS
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.referee import local
@@ -103,6 +104,20 @@ def test_a_program_that_compiles_for_a_budget_in_flop_is_told(execute: Execute, 
     first, second = (evidence / "log.txt").read_text().splitlines()
     assert "torch.compile does nothing here" in first
     assert second == "first word"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "next(iter(torch.utils.data.DataLoader(range(8), num_workers=2)))",
+        "__import__('multiprocessing').get_context('spawn').Process().start()",
+    ],
+)
+def test_a_program_that_needs_processes_is_told_why_it_gets_none(execute: Execute, spec: JobSpec, start: str) -> None:
+    flop = replace(spec.track, budget=replace(spec.track.budget, amount=1e9, unit="flop"))
+    result = execute(program(start), track=flop)
+    assert (result.failure, result.reason) == (Outcome.CRASHED, f"PermissionError: {NO_PROCESS}")
+    assert execute(program(start.replace("Process().start", "Semaphore"))).failure is None
 
 
 # -- how it ends --
@@ -231,6 +246,7 @@ def test_logits_of_any_float_type_are_scored(execute: Execute, dtype: str) -> No
 def test_isolation_is_tried_out_once(executor: LocalExecutor, spec: JobSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(local, "find_sandbox", lambda mode, *hidden: asked.append(mode) or (None, "no sandbox: none"))
+    monkeypatch.setattr(local, "check_filter", lambda wrap: "")
     monkeypatch.setattr(local, "check_sharing", lambda wrap: "the driver shares no memory here")
     cpu, cuda = spec.track, replace(spec.track, device="cuda")
     for _ in range(2):
@@ -247,6 +263,7 @@ def test_a_sandbox_that_is_not_there_is_said(
     executor: LocalExecutor, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr(local, "check_filter", lambda wrap: "")
     with pytest.raises(UsageError, match="bubblewrap is not installed"):
         executor.isolation("bwrap", spec.track)
     assert executor.isolation("auto", spec.track).words == "no sandbox: bubblewrap is not installed"

@@ -33,6 +33,7 @@ from pytest_autoresearch.referee.job import LocalJob
 from pytest_autoresearch.referee.process import Candidate, MemoryExceeded, ProcessExited
 from pytest_autoresearch.referee.run import Referee
 from pytest_autoresearch.referee.run_files import SavedFiles
+from pytest_autoresearch.referee.usage import Usage
 
 ROWS = np.arange(45, dtype=np.uint16).reshape(5, 9)
 START = Started(["a", "b", "c"])
@@ -59,8 +60,7 @@ def handle(referee: Referee, *messages: Message) -> list[tuple[bytes, float]]:
 
 
 def result(referee: Referee) -> Any:
-    candidate: Any = SimpleNamespace(look=lambda: SimpleNamespace(cpu=1.5, peak_memory=2 * 10**9))
-    return referee._result(candidate, None, None)
+    return referee._result(Usage(cpu=1.5, memory=2 * 10**9), None, None)
 
 
 def test_training_is_measured_and_shown() -> None:
@@ -156,7 +156,7 @@ def test_a_batch_before_the_start_is_refused() -> None:
     [((90.0, 0.5), None), ((101.0, 0.0), Outcome.TIMED_OUT), ((5.0, 1.1), Outcome.DISQUALIFIED)],
 )
 def test_cpu_seconds_are_bounded_where_flop_are_the_budget(used: tuple[float, float], outcome: Outcome | None) -> None:
-    candidate: Any = SimpleNamespace(look=lambda: SimpleNamespace(cpu=used[0], cpu_of_others=used[1]))
+    candidate: Any = SimpleNamespace(look=lambda full: Usage(cpu=used[0], cpu_of_others=used[1]))
     make_referee("10 steps", cpu_limit=1.0)[0]._check_cpu(candidate)  # not of this budget's concern
     referee, _ = make_referee("1e9 flop", cpu_limit=100.0)
     if outcome is None:
@@ -177,7 +177,7 @@ def ended(code: int, sandboxed: bool = False, kills: int = 0) -> Any:
         _log=SimpleNamespace(last_lines=lambda: "last words"),
         _sandboxed=sandboxed,
         _out_of_memory_kills=process.out_of_memory_kills() - kills,
-        _tree=SimpleNamespace(usage=SimpleNamespace(peak_memory=3 * 10**9)),
+        _tree=SimpleNamespace(usage=Usage(memory=3 * 10**9)),
     )
     with pytest.raises((ProcessExited, MemoryExceeded)) as raised:
         Candidate._raise_how_it_ended(candidate)
@@ -232,7 +232,7 @@ def test_a_candidate_that_is_never_silent_has_the_same_limits(
         limit,
         0,
     )
-    candidate._tree = SimpleNamespace(look=lambda: SimpleNamespace(memory=2))
+    candidate._tree = SimpleNamespace(look=lambda full: Usage(memory=2))
     if error is None:
         assert candidate.receive() == Ask()
         return

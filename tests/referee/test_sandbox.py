@@ -14,7 +14,9 @@ from tiny_project import TinyProject, write
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.data.sources import find_held_out
 from pytest_autoresearch.data.stdlib import HELD_OUT
-from pytest_autoresearch.referee.sandbox import Sandbox, find_sandbox
+from pytest_autoresearch.referee import local
+from pytest_autoresearch.referee import sandbox as sandbox_module
+from pytest_autoresearch.referee.sandbox import Sandbox, check_filter, environment, find_sandbox
 
 pytestmark = pytest.mark.usefixtures("recorded")
 
@@ -40,13 +42,17 @@ def make_model(vocab_size):
         print("connected")
     except OSError as error:
         print("no network")
+    print("variables", sorted(os.environ))
     print("processes", sum(name.isdigit() for name in os.listdir("/proc")))
     return nn.Sequential(nn.Embedding(vocab_size, WIDTH), nn.Linear(WIDTH, vocab_size))
 """
 
 
 @needs_sandbox
-def test_a_candidate_sees_python_and_its_own_folder(project: TinyProject, cache: Path) -> None:
+def test_a_candidate_sees_python_and_its_own_folder(
+    project: TinyProject, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://user:word@host/simple")
     home = Path.home()
     write(project.path / "secret.txt", "secret")
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -67,6 +73,8 @@ def test_a_candidate_sees_python_and_its_own_folder(project: TinyProject, cache:
     program = own.relative_to(project.path) / "program.py"
     unwritable = f"cannot write /usr/x\ncannot write {program}\ncannot write x\ncannot write results/x\n"
     assert f"{unwritable}wrote x\nwrote /tmp/x\nno network" in log
+    assert "'PATH', " in log
+    assert "PIP_INDEX_URL" not in log
     assert "processes 3" in log  # bubblewrap's, the watcher, and the program
     assert {p.name for p in own.iterdir()} == {"program.py", "log.txt", "result.json"}
 
@@ -98,12 +106,81 @@ def test_a_sandbox_that_does_not_work_is_not_used(
         find_sandbox("bwrap", [])
 
 
-def test_secrets_stay_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = Sandbox.environment(
-        {"PATH": "/bin", "HF_TOKEN": "x", "SSH_AUTH_SOCK": "/x", "SOME_API_KEY": "x", "HOME": "/x"}
-    )
-    assert given.keys() == {"PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME"}
-    assert given["HOME"] != "/x"
+def test_only_known_variables_come_in() -> None:
+    """Not what does not look like a secret: a log once had the passwords of an index and of a database in it."""
+    known = {
+        "PATH": "/opt/openjdk@17/bin:/home/a/tokenizer/bin:/usr/bin",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONPATH": "/x",
+        "LD_LIBRARY_PATH": "/x:/y",
+        "CUDA_VISIBLE_DEVICES": "GPU-1,2",
+        "PYTORCH_ALLOC_CONF": "max_split_size_mb:128,expandable_segments:True",
+        "TORCH_LOGS": "+dynamo",
+        "OMP_NUM_THREADS": "2",
+    }
+    others = {
+        "PIP_INDEX_URL": "https://user:word@host/simple",
+        "DATABASE": "postgresql://user:word@host/base",
+        "HF_TOKEN": "x",
+        "SSH_AUTH_SOCK": "/x",
+        "AWS_PROFILE": "x",
+        "TORCH_TOKEN": "x",  # a family that is let in
+        "PYTHONHTTPSPROXY": "https://user@host",
+        "TRITON_CACHE_DSN": "user:word@host",
+    }
+    assert environment(known | others) == known
+
+
+def test_variables_do_not_come_in_without_a_sandbox_either(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://user:word@host/simple")
+    project.experiment("shows", "import os\nprint(sorted(os.environ))\nraise SystemExit('shown')")
+    project.run("--ar-seeds", "1")
+    log = next(project.path.glob("results/cpu/shows-*/seed-0/log.txt")).read_text()
+    assert "'PATH', " in log
+    assert "'TMPDIR', " in log
+    assert "PIP_INDEX_URL" not in log
+
+
+@needs_sandbox
+@pytest.mark.parametrize("folder", ["/tmp", "/dev/shm"])
+def test_files_in_memory_have_a_limit(folder: str) -> None:
+    """Of both file systems that a candidate can write to; else together they may take all of the memory."""
+    sandbox, _ = find_sandbox("bwrap", [])
+    assert sandbox is not None
+    if not sandbox.sizes:
+        pytest.skip("this bubblewrap cannot limit them")
+    fill = ["sh", "-c", f"head -c 3000000 /dev/zero > {folder}/x; wc -c < {folder}/x; echo > /dev/x"]
+    done = subprocess.run(sandbox.wrap(fill, room=1 << 20), capture_output=True, text=True, check=False)
+    assert done.stdout == f"{1 << 20}\n"
+    assert "No space left on device" in done.stderr
+    assert "/dev/x: Read-only file system" in done.stderr
+    size = ["df", "--output=size", "-B1", folder]
+    done = subprocess.run(sandbox.wrap(size), capture_output=True, text=True, check=True)
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert int(done.stdout.split()[-1]) == pytest.approx(total / 4, rel=0.01)
+
+
+def test_an_older_bubblewrap_sets_no_limit(tmp_path: Path) -> None:
+    for said, sizes in (("    --size BYTES   Set size of next argument", True), ("    --tmpfs DEST", False)):
+        bwrap = write(tmp_path / "bwrap", f"#!/bin/sh\necho '{said}'\n")
+        bwrap.chmod(0o755)
+        assert sandbox_module._knows_sizes(str(bwrap)) is sizes
+        assert ("--size" in Sandbox(str(bwrap), (), (), sizes).wrap(["true"])) is sizes
+    assert not sandbox_module._knows_sizes(str(tmp_path / "none"))
+
+
+def test_the_header_says_where_system_calls_are_not_filtered(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.experiment("slower", "LEARNING_RATE = LEARNING_RATE / 10")
+    assert ("system calls not filtered" in project.run("--co").stdout.str()) == bool(check_filter())
+    broken = "echo Traceback >&2; echo Function not implemented >&2; exit 1"
+    assert check_filter(lambda command: ["sh", "-c", broken]) == "Function not implemented"
+    monkeypatch.setattr(local, "check_filter", lambda wrap: "Function not implemented")
+    words = "no sandbox (--ar-sandbox off), system calls not filtered: Function not implemented"
+    assert words in project.run("--co").stdout.str()
 
 
 @needs_sandbox

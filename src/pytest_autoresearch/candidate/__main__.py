@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_autoresearch.candidate.system_calls import confine
 from pytest_autoresearch.candidate.watcher import leave_keyring, volunteer_for_oom, watch
 from pytest_autoresearch.core import protocol
 
@@ -72,6 +73,7 @@ def main() -> None:
     leave_keyring()
     watch(channel)
     link = Link.open(channel, memory, Path(sys.argv[3]))
+    confine(channel, starts_processes=link.job.budget.unit != "flop")
     try:
         # Everything from here on is counted: also work between batches, after the last batch, and in answers.
         with count_flop(link.job.budget.unit == "flop") as link.flop:

@@ -6,8 +6,11 @@ import select
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
+
+from pytest_autoresearch.core.processes import die_with_parent, kill, tree
 
 PR_SET_CHILD_SUBREAPER = 36
 KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -31,7 +34,7 @@ def watch(channel: socket.socket) -> None:
 
     When the child ends, or the referee closes the socket, this process kills the child and all processes that it
     started, and exits as the child did. A thread could not do this: it would wait for a program that holds the
-    interpreter lock. On Linux, orphans become children of this process, even if they left the process group.
+    interpreter lock. On Linux, orphans become children of this process, whatever group or session they are in.
     """
     if not hasattr(os, "fork"):
         return
@@ -39,31 +42,40 @@ def watch(channel: socket.socket) -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     child = os.fork()
     if not child:
+        os.setsid()  # what a program sends to its own group does not reach the watcher
+        die_with_parent()
         return
     for stream in (0, 1, 2):  # else the log would stay open until the watcher ends
         os.close(stream)
     referee = select.poll()
     referee.register(channel, select.POLLHUP)
-    status, ended = 0, 0
-    while not ended and not referee.poll(100):
-        ended, status = os.waitpid(child, os.WNOHANG)
-    while remaining := children():
-        for process in remaining:
-            with suppress(OSError):
-                os.kill(process, signal.SIGKILL)
-                os.waitpid(process, 0)
-    code = os.waitstatus_to_exitcode(status)
+    codes: dict[int, int] = {}
+    while child not in codes and not referee.poll(100):
+        reap(codes)
+    code = codes.get(child, 0)
+    end_children(child)
     if code < 0:  # end by the same signal, so that the referee can say how the program ended
         signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
         os.kill(os.getpid(), -code)
     os._exit(code)
 
 
-def children() -> list[int]:
-    """Process numbers of this process's children (Linux; elsewhere none)."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, IndexError, ValueError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
-                found.append(int(stat.parent.name))
-    return found
+def reap(codes: dict[int, int]) -> bool:
+    """Add the exit codes of children that have ended, orphans of the program among them, to `codes`.
+
+    Returns whether this process has children left.
+    """
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            codes[ended[0]] = os.waitstatus_to_exitcode(ended[1])
+        return True
+    return False
+
+
+def end_children(group: int) -> None:
+    """Kill the processes of a group and all descendants of this process, until it has no child left."""
+    with suppress(OSError):
+        os.killpg(group, signal.SIGKILL)
+    while reap({}):
+        kill(tree(os.getpid())[1:])
+        time.sleep(0.005)

@@ -91,7 +91,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
     if not isinstance(item, ExperimentItem):
         return
     if hasattr(item.config, "workerinput"):
-        from pytest_autoresearch.referee.process import die_with_parent
+        from pytest_autoresearch.core.processes import die_with_parent
 
         die_with_parent()
     if only_shown(item.config):

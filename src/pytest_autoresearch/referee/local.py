@@ -16,7 +16,7 @@ from pytest_autoresearch.data.sources import find_held_out, private_folders
 from pytest_autoresearch.referee.executor import Isolation, JobSpec, RunProgress, RunResult
 from pytest_autoresearch.referee.job import LocalJob, isolation_kind
 from pytest_autoresearch.referee.run import Referee
-from pytest_autoresearch.referee.sandbox import Sandbox, find_sandbox
+from pytest_autoresearch.referee.sandbox import Sandbox, check_filter, find_sandbox
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,15 @@ class LocalExecutor:
             return Referee(job, on_progress).run()
 
     def _look_around(self, wanted: str, device: str, corpus: str) -> _Surroundings:
-        """Try out the sandbox, and whether logits can come through the GPU's memory. UsageError."""
+        """Try out the sandbox, system calls, and whether logits can come through the GPU's memory. UsageError."""
         private = [self._root, *private_folders(corpus, self._root)]
         sandbox, words = find_sandbox(wanted, private, partial(find_held_out, corpus))
+        wrap = sandbox.wrap if sandbox else list
+        if why := check_filter(wrap):
+            words += f", system calls not filtered: {why}"
         if device != "cuda":
             return _Surroundings(sandbox, False, words)
-        why = check_sharing(sandbox.wrap if sandbox else list)
+        why = check_sharing(wrap)
         return _Surroundings(sandbox, not why, f"{words}, logits copied through the host: {why}" if why else words)
 
     @staticmethod

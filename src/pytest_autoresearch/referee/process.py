@@ -1,6 +1,5 @@
 """The candidate's process on the referee's side: its socket, its output, its shared memory and its end."""
 
-import ctypes
 import mmap
 import os
 import select
@@ -21,15 +20,15 @@ from pytest_autoresearch.core.files import remove_tree
 from pytest_autoresearch.core.track import threads
 from pytest_autoresearch.referee.failures import printable
 from pytest_autoresearch.referee.run_files import RunLog
-from pytest_autoresearch.referee.sandbox import WORKING_FOLDER, Sandbox
+from pytest_autoresearch.referee.sandbox import OWN_FOLDERS, WORKING_FOLDER, Sandbox, environment
 from pytest_autoresearch.referee.usage import ProcessTree, Usage, out_of_memory_kills
 
 if sys.platform == "linux":
     import fcntl
 
-PR_SET_PDEATHSIG = 1
 TICK = 0.1  # seconds between two looks at a silent candidate
 MEMORY_TICK = 0.5  # seconds between two looks at a candidate's memory
+GRACE = 5.0  # seconds in which the watcher ends the run's processes
 ENVIRONMENT = {"GOMP_SPINCOUNT": "2000", "PYTORCH_ALLOC_CONF": "expandable_segments:True"}
 """Defaults that the user's own variables override. GOMP_SPINCOUNT: threads that spin long while they wait slow a run
 down many times over if another process needs a core; threads that never spin wake too slowly for a small model.
@@ -67,14 +66,17 @@ class Candidate:
         log: RunLog,
         buffer_size: int,
         sandbox: Sandbox | None,
+        on_cpu: bool,
         memory_limit: float | None,
         deadline: float,
         tick: Callable[[], None],
     ) -> None:
-        """Start the process. `buffer_size`: bytes of shared memory; `memory_limit`: bytes, None for no limit;
+        """Start the process. `buffer_size`: bytes of shared memory; `memory_limit`: bytes on a CPU, None for no limit;
         `deadline`: when `receive` gives up (monotonic seconds). While it waits, it calls `tick` each TICK seconds."""
-        self._log, self._memory_limit, self._deadline, self._tick = log, memory_limit, deadline, tick
+        self._log, self._deadline, self._tick = log, deadline, tick
+        self._memory_limit = memory_limit if on_cpu else None  # on a GPU it limits the GPU's memory
         self._looked = 0.0
+        self._ended = False
         self._sandboxed = sandbox is not None
         self._out_of_memory_kills = out_of_memory_kills()
         self._lines: list[bytes] = []
@@ -89,7 +91,7 @@ class Candidate:
             command = [sys.executable, "-P", "-m", "pytest_autoresearch.candidate"]
             command += [str(theirs.fileno()), str(file.fileno()), str(program)]
             self._process = subprocess.Popen(
-                sandbox.wrap(command, program) if sandbox else command,
+                sandbox.wrap(command, program, room=self._memory_limit) if sandbox else command,
                 cwd=self._scratch.name if self._scratch else None,  # a sandbox changes the folder itself
                 env=self._environment(sandbox),
                 stdin=subprocess.DEVNULL,
@@ -98,7 +100,8 @@ class Candidate:
                 pass_fds=[theirs.fileno(), file.fileno()],
                 start_new_session=True,
             )
-        self._tree = ProcessTree(self._process.pid, depth=3 if sandbox else 1)  # below: a watcher, two of bubblewrap's
+        depth = 3 if sandbox else 1  # the watcher is above the program, and so are two processes of bubblewrap
+        self._tree = ProcessTree(self._process.pid, depth, adds_memory=on_cpu)
         assert self._process.stdout is not None
         self._output = self._process.stdout
         os.set_blocking(self._output.fileno(), False)
@@ -115,7 +118,8 @@ class Candidate:
         compiled = folder / ".compiled"
         return {
             **ENVIRONMENT,
-            **(sandbox.environment(os.environ) if sandbox else {**os.environ, "TMPDIR": str(folder)}),
+            **environment(os.environ),
+            **(OWN_FOLDERS if sandbox else {"TMPDIR": str(folder)}),
             "TORCHINDUCTOR_CACHE_DIR": str(compiled),
             "TRITON_CACHE_DIR": str(compiled / "triton"),
             "CUDA_CACHE_PATH": str(compiled / "cuda"),
@@ -145,10 +149,11 @@ class Candidate:
     def receive(self) -> protocol.Message:
         """The next message. TimeoutError after the deadline; ProcessExited, MemoryExceeded, Forged."""
         while not self._lines:
-            gone = self._process.poll() is not None  # before reading, so that the last messages are read, too
+            gone = self._is_gone()  # before reading, so that the last messages are read, too
             for key, _ in self._selector.select(0 if gone else TICK):
                 key.data()
             if gone and not self._lines:
+                self.end()
                 self._raise_how_it_ended()
             self._check_limits()
             self._tick()
@@ -188,10 +193,31 @@ class Candidate:
         elif data == b"":
             self._selector.unregister(self._output)
 
-    def look(self) -> Usage:
-        """What the run has used so far."""
+    def look(self, full: bool = False) -> Usage:
+        """What the run has used so far; `full`: however long it takes to measure its memory."""
         self._looked = time.monotonic()
-        return self._tree.look()
+        return self._tree.look(full)
+
+    def _is_gone(self) -> bool:
+        """Whether the process has ended. Not reaped, it keeps its number, which its group has, too, from others."""
+        with suppress(AttributeError, ChildProcessError):  # macOS; a process that is reaped elsewhere
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return self._process.poll() is not None
+
+    def end(self) -> Usage:
+        """End all processes of the run. Returns what it has used, as far as was seen while they lived."""
+        if not self._ended:
+            self._selector.close()
+            self._channel.close()  # so that the watcher ends them
+            deadline = time.monotonic() + GRACE
+            while not self._is_gone() and time.monotonic() < deadline:
+                time.sleep(0.005)
+            self._tree.kill()  # the watcher may have been killed or stopped
+            with suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._ended = True
+        return self._tree.usage
 
     def _raise_how_it_ended(self) -> None:
         """Raise ProcessExited or MemoryExceeded, with the reason."""
@@ -201,21 +227,14 @@ class Candidate:
         if code >= 0:
             raise ProcessExited(f"the process ended itself with exit code {code}", last_lines, interrupted=False)
         if code == -signal.SIGKILL and out_of_memory_kills() > self._out_of_memory_kills:
-            used = f"{self._tree.usage.peak_memory / 1e9:.2g} GB used when the system ran out of memory"
+            used = f"{self._tree.usage.memory / 1e9:.2g} GB used when the system ran out of memory"
             raise MemoryExceeded(used, last_lines)
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
         raise ProcessExited(f"killed by {name}", last_lines, interrupted=-code not in FAULTS)
 
     def __exit__(self, *exception: object) -> None:
-        """Hang up, so that the watcher ends all processes of the run. Kill those that are left, and close the log."""
-        self.look()
-        self._selector.close()
-        self._channel.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
-        with suppress(OSError):  # the watcher itself may have been killed
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        """End all processes of the run, and close the log."""
+        self.end()
         while data := self._output.read(1 << 16):  # the rest of the output; None if another process holds the pipe
             self._log.write(data)
         self._output.close()
@@ -239,9 +258,3 @@ def _shared_file(size: int) -> IO[bytes]:
     file = tempfile.TemporaryFile()  # noqa: SIM115
     file.truncate(size)
     return file
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends (Linux). Otherwise a worker of xdist would go on."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -17,6 +17,7 @@ from pytest_autoresearch.referee.failures import Failed, crash, oom_hint, unexpe
 from pytest_autoresearch.referee.job import LocalJob
 from pytest_autoresearch.referee.process import Candidate, Forged, MemoryExceeded, ProcessExited
 from pytest_autoresearch.referee.run_files import RunLog, SavedFiles, empty_folder
+from pytest_autoresearch.referee.usage import Usage
 
 CURVE_POINTS = 100
 OTHERS_CPU = 1.0
@@ -51,16 +52,17 @@ class Referee:
         empty_folder(self.job.folder, self.job.spec.source)
         log = RunLog(self.job.folder / "log.txt")
         with self._start(log) as candidate:
-            val_bpb, failed = None, None
+            val_bpb, error = None, None
             try:
                 self._train(candidate)
                 if self._meter.refused_for_tokens:
                     log.note(f"its batches ended after {self._meter.tokens:,} tokens: a run may draw no more here")
                 val_bpb = self._score(candidate)
                 self._check_cpu(candidate)
-            except (TimeoutError, Failed, ProcessExited, MemoryExceeded, Forged) as error:
-                val_bpb, failed = None, self._failure(error)
-            result = self._result(candidate, val_bpb, failed)
+            except (TimeoutError, Failed, ProcessExited, MemoryExceeded, Forged) as caught:
+                val_bpb, error = None, caught
+            usage = candidate.end()  # first of all, whatever has happened
+            result = self._result(usage, val_bpb, self._failure(error) if error else None)
         if self.job.track.device == "cuda":
             import torch
 
@@ -82,7 +84,8 @@ class Referee:
             log,
             buffer_size=tokens + logits * (not self.job.shares_device),
             sandbox=self.job.sandbox,
-            memory_limit=track.memory if track.device == "cpu" else None,  # on a GPU it limits the GPU's memory
+            on_cpu=track.device == "cpu",
+            memory_limit=track.memory,
             deadline=self._began + track.budget.limit,
             tick=self._show,
         )
@@ -168,9 +171,9 @@ class Referee:
 
         Only torch's flop in the program's own process are counted. CPU time shows all other work.
         """
+        usage, limit = candidate.look(full=True), self.job.spec.cpu_limit
         if self.job.track.budget.unit != "flop":
             return
-        usage, limit = candidate.look(), self.job.spec.cpu_limit
         if usage.cpu_of_others > OTHERS_CPU:
             reason = f"{usage.cpu_of_others:.1f} CPU seconds in processes that it started, whose flop are not counted"
             raise Failed(Outcome.DISQUALIFIED, reason)
@@ -229,9 +232,9 @@ class Referee:
         done = f" ({self._meter.progress:.0%} of the budget)" if self._stage == "training" else ""
         return Failed(Outcome.TIMED_OUT, f"still {self._stage}{done} after {self.job.track.budget.limit:g} s")
 
-    def _result(self, candidate: Candidate, val_bpb: float | None, failed: Failed | None) -> RunResult:
-        usage, now, meter = candidate.look(), time.monotonic(), self._meter
-        peak = usage.peak_memory if self.job.track.device == "cpu" else self._device_memory
+    def _result(self, usage: Usage, val_bpb: float | None, failed: Failed | None) -> RunResult:
+        now, meter = time.monotonic(), self._meter
+        peak = usage.memory if self.job.track.device == "cpu" else self._device_memory
         return RunResult(
             seed=self.job.spec.seed,
             val_bpb=val_bpb,

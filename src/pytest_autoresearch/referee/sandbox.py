@@ -1,8 +1,8 @@
 """The sandbox of a candidate: bubblewrap, with its own file systems, processes and network.
 
 A candidate sees the system, Python, the packages and its own program, all read-only. It does not see the project, the
-held-out text, wherever it lies, the user's home, the network or other processes. It can write only to /tmp, which is
-in memory and ends with the run.
+held-out text, wherever it lies, the user's home, the network or other processes. It can write only to /tmp and
+/dev/shm, which are in memory and end with the run.
 """
 
 import os
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob
 from importlib.util import find_spec
@@ -27,23 +28,42 @@ WORKING_FOLDER = Path("/tmp/run")
 HOME = "/tmp/home"
 OWN_FOLDERS = {"HOME": HOME, "TMPDIR": "/tmp", "XDG_CACHE_HOME": f"{HOME}/.cache"}
 """Environment variables that replace the user's."""
-SECRET = re.compile("TOKEN|SECRET|PASS|CREDENTIAL|KEY|SOCK|COOKIE|AUTH", re.IGNORECASE)
-"""Part of the name of environment variables that a candidate does not get."""
+LET_IN = frozenset(
+    (
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "CONDA_PREFIX", "CC", "CXX"),
+        *("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "GLIBC_TUNABLES"),
+        *("SYSTEMROOT", "PATHEXT", "COMSPEC", "USERPROFILE", "TEMP", "TMP"),  # Windows
+    )
+)
+FAMILIES_LET_IN = (
+    *("LC_", "PYTHON", "TORCH", "PYTORCH_", "TRITON_", "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "NCCL_"),
+    *("HIP_", "HSA_", "ROCR_", "ROCM_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "DNNL_", "ONEDNN_", "MALLOC_"),
+)
+"""Environment variables that a candidate gets: these names, and all that begin so."""
+SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|KEY", re.IGNORECASE)
+PASSWORD = re.compile(r"://[^/\s]*@|[^/\s:]+:[^/\s@]+@")
+"""What such a name, or its value, must not hold: https://user@host, user:password@host."""
 
 
 @dataclass(frozen=True)
 class Sandbox:
     """The paths that a candidate sees, and the hidden ones. For nested paths, the inner one decides.
 
-    A hidden path need not exist yet: if it does when a candidate starts, it is hidden from this one.
+    A hidden path need not exist yet: if it does when a candidate starts, it is hidden from this one. `sizes`: whether
+    bubblewrap can limit the size of its file systems in memory.
     """
 
     bwrap: str
     shown: tuple[Path, ...]
     hidden: tuple[Path, ...]
+    sizes: bool = True
 
-    def wrap(self, command: list[str], *readable: Path) -> list[str]:
-        """The command line that runs `command` in the sandbox. There it can also read the `readable` paths."""
+    def wrap(self, command: list[str], *readable: Path, room: float | None = None) -> list[str]:
+        """The command line that runs `command` in the sandbox. There it can also read the `readable` paths.
+
+        `room`: bytes of each of the two file systems in memory that it can write to; if None, a quarter of the memory.
+        """
+        size = ("--size", str(int(room or _memory() / 4))) if self.sizes else ()
         mounts: list[tuple[int, list[str]]] = []
         hidden = [path for path in self.hidden if os.path.exists(path)]
         folders = [path for path in hidden if not path.is_file()]
@@ -59,30 +79,18 @@ class Sandbox:
         devices = [part for device in DEVICES for path in glob(device) for part in ("--dev-bind", path, path)]
         return [
             *(self.bwrap, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"),
-            *("--tmpfs", "/tmp", "--dir", HOME, "--dir", str(WORKING_FOLDER)),
+            *(*size, "--tmpfs", "/tmp", "--dir", HOME, "--dir", str(WORKING_FOLDER)),
             *(part for _, mount in sorted(mounts, key=lambda mount: mount[0]) for part in mount),
             *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"),  # root could change the kernel's settings
-            *("--dev", "/dev", *devices),
+            *("--dev", "/dev", *devices, *size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"),
             *(part for path in folders for part in ("--remount-ro", str(path))),
             *("--remount-ro", "/", "--chdir", str(WORKING_FOLDER), "--", *command),
         ]
 
-    @staticmethod
-    def environment(variables: Mapping[str, str]) -> dict[str, str]:
-        """The part of the environment that a candidate gets."""
-        return {name: value for name, value in variables.items() if not SECRET.search(name)} | OWN_FOLDERS
-
     def check(self) -> str:
         """Try to start a candidate in the sandbox. Returns why that failed, or ""."""
-        command = [sys.executable, "-P", "-c", "import pytest_autoresearch.candidate.__main__"]
-        try:
-            tried = subprocess.run(
-                self.wrap(command), capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
-        last = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
-        return f"{self.bwrap} does not work here ({last})" if tried.returncode else ""
+        why = _why_not(self.wrap([sys.executable, "-P", "-c", "import pytest_autoresearch.candidate.__main__"]))
+        return why and f"{self.bwrap} does not work here ({why})"
 
 
 def find_sandbox(
@@ -102,13 +110,32 @@ def find_sandbox(
         out_of_sight = _both_names([*hidden, *secrets])
         in_sight = shown(out_of_sight)
         out_of_sight += hidden_in([path for path in in_sight if path != KERNEL])
-        sandbox = Sandbox(bwrap, tuple(in_sight), tuple(dict.fromkeys(out_of_sight)))
+        sandbox = Sandbox(bwrap, tuple(in_sight), tuple(dict.fromkeys(out_of_sight)), _knows_sizes(bwrap))
         why = sandbox.check()
         if not why:
             return sandbox, "sandbox bubblewrap"
     if mode == "bwrap":
         raise UsageError(f"--ar-sandbox bwrap: {why}")
     return None, f"no sandbox: {why}"
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """The part of the environment that a candidate gets, in the sandbox and without it."""
+    return {
+        name: value
+        for name, value in variables.items()
+        if name in LET_IN or (name.startswith(FAMILIES_LET_IN) and not SECRET.search(name))
+        if not PASSWORD.search(value)
+    }
+
+
+def check_filter(wrap: Callable[[list[str]], list[str]] = list) -> str:
+    """Try to filter a process's system calls. Returns why that failed, or "".
+
+    `wrap` puts a command line into the sandbox that candidates run in.
+    """
+    command = [sys.executable, "-P", "-m", "pytest_autoresearch.candidate.system_calls"]
+    return _why_not(wrap(command))
 
 
 def shown(hidden: Iterable[Path]) -> list[Path]:
@@ -134,3 +161,25 @@ def shown(hidden: Iterable[Path]) -> list[Path]:
 def _both_names(paths: Iterable[Path]) -> list[Path]:
     """Each path, and its real path if a symbolic link leads there."""
     return list(dict.fromkeys(name for path in paths for name in (Path(os.path.abspath(path)), path.resolve())))
+
+
+def _why_not(command: list[str]) -> str:
+    """Run a command. Returns the last line of why it failed, or ""."""
+    try:
+        tried = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return (tried.stderr.strip().splitlines() or ["no reason given"])[-1] if tried.returncode else ""
+
+
+def _knows_sizes(bwrap: str) -> bool:
+    """Whether this bubblewrap has the option --size, which is younger than the others."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        said = subprocess.run([bwrap, "--help"], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+        return "--size " in said.stdout + said.stderr
+    return False
+
+
+def _memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
