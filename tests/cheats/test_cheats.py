@@ -308,7 +308,8 @@ def with_accomplice(project: Path, cheat: Cheat, text: str) -> tuple[str, str]:
 
 def trained_for_long(cache: Path) -> nn.Module:
     """The baseline's model, trained for many times the budget."""
-    rows = np.fromfile(next(cache.glob("data/*/train.bin")), np.uint16).reshape(-1, 17).astype(np.int64)
+    own = min(cache.glob("data/*/train.bin"), key=lambda path: path.stat().st_size)  # "stdlib" may be there, too
+    rows = np.fromfile(own, np.uint16).reshape(-1, 17).astype(np.int64)
     program: dict[str, Any] = {}
     exec(BASELINE, program)
     torch.manual_seed(0)
