@@ -46,7 +46,8 @@ def start() -> Iterator[Start]:
     yield start
     for process in started:
         ProcessTree(process.pid, 0).kill()
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
