@@ -11,7 +11,6 @@ from pytest_autoresearch.core.budget import Meter
 from pytest_autoresearch.core.protocol import Batch, Draw, Logged, Message, Raised, Saved, Started, Trained
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.core.track import threads
-from pytest_autoresearch.referee.batches import Batches
 from pytest_autoresearch.referee.executor import RunProgress, RunResult
 from pytest_autoresearch.referee.failures import Failed, crash, oom_hint, unexpected
 from pytest_autoresearch.referee.job import LocalJob
@@ -29,6 +28,8 @@ class Referee:
     """The trusted side of one run."""
 
     def __init__(self, job: LocalJob, on_progress: Callable[[RunProgress], None]) -> None:
+        from pytest_autoresearch.referee.batches import Batches  # not above: collection must not import NumPy
+
         self.job = job
         self._on_progress = on_progress
         self._began = time.monotonic()
