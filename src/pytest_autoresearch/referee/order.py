@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DECOYS = 512
-"""The most decoys, if there are few rows: never more than a quarter of the rows, and never less than a sixteenth."""
+"""The most decoys, but a third of the rows if that is less, and a sixteenth if that is more."""
 
 Integers = NDArray[np.int64]
 
@@ -25,13 +25,12 @@ class Order:
 
     @classmethod
     def draw(cls, count: int, batch_size: int, draw: np.random.Generator) -> "Order":
-        """An order of `count` rows. All requests have as many decoys as others, or one more."""
+        """An order of `count` rows."""
         moment = draw.random(count)
-        wanted = count + max(1, count // 16, min(count // 4, DECOYS))
+        wanted = count + max(1, count // 16, min(count // 3, DECOYS))
         requests = max(2, math.ceil(wanted / batch_size))  # one would be no second look
         decoys = requests * batch_size - count
-        share = np.full(requests, decoys // requests)
-        share[draw.permutation(requests)[: decoys % requests]] += 1
+        share = _deal(decoys, requests, batch_size)
         items = np.empty((requests, batch_size), dtype=np.int64)
         rows, next_decoy = iter(moment.argsort().tolist()), count
         for request, own in enumerate(share.tolist()):
@@ -60,3 +59,19 @@ class Order:
         places = np.empty((self.items.size, 2), dtype=np.int64)
         places[self.items.ravel()] = np.argwhere(np.ones_like(self.items))
         return places
+
+
+def _deal(decoys: int, requests: int, batch_size: int) -> Integers:
+    """How many of so many decoys each request gets, of at most `batch_size` items.
+
+    The first request gets three times as many as the last, because a decoy tells most while none of its text has been
+    asked for. If that does not fit, because the rows are few, all get as many.
+    """
+    dealt = np.zeros(requests, dtype=np.int64)
+    for first in (3.0, 1.0):
+        share = np.linspace(first, 1.0, requests)
+        ends = np.round(share.cumsum() / share.sum() * decoys).astype(np.int64)
+        dealt = np.diff(ends, prepend=0)
+        if dealt.max() <= batch_size:
+            break
+    return dealt

@@ -20,8 +20,10 @@ moves by about 0.02. Answers that move more are given at random."""
 CHANCE = 1e-7
 """The highest chance, in each of the tests, that an honest model is taken for one that breaks a rule."""
 CLEAR = (0.0, 4.0, 8.0)
-"""Nats: tosses are tested three times, without those for which the model was less sure than this. A model that looks
-ahead in few rows stands out among the sure ones, one that looks ahead a little in all rows among all."""
+EARLY = (1.0, 0.5, 0.25)
+"""Tosses are tested nine times: without those that move the model by less than so many nats, in so large a part of the
+requests. A model that looks ahead in few rows stands out where it is sure, one that remembers all rows and is honest in
+those that it nearly knows stands out early."""
 USUAL_CAUSES = "functional dropout without `training=`, BatchNorm in training mode, state changed in `forward`"
 
 Look = Callable[[Integers], tuple[Tensor, Tensor]]
@@ -71,6 +73,8 @@ class Pairs:
         after = np.minimum(decoys.cut + 1, length)
         self._own = torch.from_numpy(rows[decoys.source, after].astype(np.int64))
         self._foreign = torch.from_numpy(decoys.rows[np.arange(count), after])
+        asked = order.place_of()[:, 0]
+        self._source_is_later = torch.from_numpy(np.sign(asked[decoys.source] - asked[self._rows :])[:count])
         self._of_source: dict[int, list[int]] = {}
         for decoy, source in enumerate(decoys.source.tolist()):
             self._of_source.setdefault(source, []).append(decoy)
@@ -112,10 +116,13 @@ class Pairs:
             return
         gain = (decoy - source).sum(1) + torch.where(self._own == self._foreign, 0.0, self._odds[0] - self._odds[1])
         gain = gain.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        # Noise alone may as well favour the foreign future as the true one, and the earlier look as the later one.
         noisy = self._answers_are_noisy(look, draw, gain.abs())
-        # Noise alone may as well favour the foreign future as the true one.
-        if not noisy or beyond_chance(float(gain.sum()), float(gain.square().sum())):
+        squares = float(gain.square().sum())
+        if not noisy or beyond_chance(float(gain.sum()), squares, 2):
             raise RuleBroken("logits depend on tokens that come later")
+        if beyond_chance(float((gain * self._source_is_later).sum()), squares, 2):
+            raise RuleBroken("it learned from held-out text: rows fare better on a second look")
 
     def _answers_are_noisy(self, look: Look, draw: np.random.Generator, gain: Tensor) -> bool:
         """Whether the same rows get slightly other answers in the same company, or in another. RuleBroken if it is not
@@ -182,11 +189,10 @@ class Tosses:
 
     def check(self) -> None:
         """RuleBroken if the tokens that were put in are found likelier than chance explains."""
-        gains = torch.cat(self._gains)
-        for least in CLEAR:
-            some = gains[gains.abs() >= least]
-            if beyond_chance(float(some.sum()), float(some.square().sum()), len(CLEAR)):
-                raise RuleBroken("logits depend on tokens that come later")
+        parts = [torch.cat(self._gains[: math.ceil(len(self._gains) * part)]) for part in EARLY]
+        some = [gains[gains.abs() >= least] for gains in parts for least in CLEAR]
+        if any(beyond_chance(float(each.sum()), float(each.square().sum()), len(some)) for each in some):
+            raise RuleBroken("logits depend on tokens that come later")
 
 
 # -- learning while being scored --
