@@ -54,11 +54,11 @@ class Order:
             found.append(draw.choice(elsewhere, wanted, replace=wanted > len(elsewhere)))
         return np.concatenate(found)
 
-    def place_of(self) -> Integers:
-        """(items, 2): the request and the slot of each item."""
-        places = np.empty((self.items.size, 2), dtype=np.int64)
-        places[self.items.ravel()] = np.argwhere(np.ones_like(self.items))
-        return places
+    def requests(self) -> Integers:
+        """(items,): the number of the request in which each item is asked for."""
+        found = np.empty(self.items.size, dtype=np.int64)
+        found[self.items] = np.arange(len(self.items))[:, None]
+        return found
 
 
 def _deal(decoys: int, requests: int, batch_size: int) -> Integers:

@@ -24,7 +24,14 @@ EARLY = (1.0, 0.5, 0.25)
 """Tosses are tested nine times: without those that move the model by less than so many nats, in so large a part of the
 requests. A model that looks ahead in few rows stands out where it is sure, one that remembers all rows and is honest in
 those that it nearly knows stands out early."""
-USUAL_CAUSES = "functional dropout without `training=`, BatchNorm in training mode, state changed in `forward`"
+AT_RANDOM = (
+    "the same tokens got other logits on a second look: answers at random (usual causes: functional dropout without "
+    "`training=`, BatchNorm in training mode, state changed in `forward`)"
+)
+OTHER_ROWS = (
+    "logits depend on the other rows of the batch (usual causes: BatchNorm in training mode, a scale taken over the "
+    "whole batch)"
+)
 
 Look = Callable[[Integers], tuple[Tensor, Tensor]]
 """Asks for items (B,). Returns logits (B, T, vocab) float32 and loss (B, T) float64 in nats."""
@@ -73,8 +80,8 @@ class Pairs:
         after = np.minimum(decoys.cut + 1, length)
         self._own = torch.from_numpy(rows[decoys.source, after].astype(np.int64))
         self._foreign = torch.from_numpy(decoys.rows[np.arange(count), after])
-        asked = order.place_of()[:, 0]
-        self._source_is_later = torch.from_numpy(np.sign(asked[decoys.source] - asked[self._rows :])[:count])
+        requests = order.requests()
+        self._asked = torch.from_numpy(np.stack([requests[decoys.source], requests[len(rows) :]]))  # source, decoy
         self._of_source: dict[int, list[int]] = {}
         for decoy, source in enumerate(decoys.source.tolist()):
             self._of_source.setdefault(source, []).append(decoy)
@@ -109,7 +116,7 @@ class Pairs:
                 self._first[look.decoy] = now
 
     def check(self, look: Look, draw: np.random.Generator) -> None:
-        """RuleBroken if pairs differ and noise does not explain it. Up to two more requests find out why."""
+        """RuleBroken if pairs differ and noise does not explain it. Up to three more requests find out why."""
         before = torch.arange(self._loss.shape[2]) < self._cut[:, None]
         source, decoy = torch.where(before, self._loss, 0.0)
         if change(source, decoy) <= TOLERANCE and float(self._moved.max()) <= TOLERANCE:
@@ -121,44 +128,40 @@ class Pairs:
         squares = float(gain.square().sum())
         if not noisy or beyond_chance(float(gain.sum()), squares, 2):
             raise RuleBroken("logits depend on tokens that come later")
-        if beyond_chance(float((gain * self._source_is_later).sum()), squares, 2):
+        if beyond_chance(float((gain * (self._asked[0] - self._asked[1]).sign()).sum()), squares, 2):
             raise RuleBroken("it learned from held-out text: rows fare better on a second look")
 
     def _answers_are_noisy(self, look: Look, draw: np.random.Generator, gain: Tensor) -> bool:
-        """Whether the same rows get slightly other answers in the same company, or in another. RuleBroken if it is not
-        slight."""
-        places = self._order.place_of()
+        """Whether the same rows and futures get slightly other answers when they are asked for again, or in another
+        place of the batch. RuleBroken if the answers are not only slightly other, or if the other rows move them."""
         worst = int((self._moved + gain.float()).argmax())
-        source = next(source for source, of in self._of_source.items() if worst in of)
-        request = min(int(places[item, 0]) for item in (source, self._rows + worst))
-        items = self._order.items[request]
+        items = self._order.items[int(self._asked[:, worst].min())]
         looks = self._looks(items)
         slots = sorted({each.slot for each in looks})
         first = torch.stack([self._loss[each.side, each.decoy] for each in looks])
         again = look(items)[1]
-        by_time = first, again[[each.slot for each in looks]]
-        if (moved := _root_mean_square(*by_time)) > NOISE:
-            words = f"the same tokens got other logits on a second look, by {moved:.2g} nats"
-            raise RuleBroken(f"answers at random: {words} (usual causes: {USUAL_CAUSES})")
-        others = draw.choice(self._order.items.size, len(items) - len(slots))
-        mixed = draw.permutation(len(items))  # the place of each of them among the rows of the new request
-        company = np.empty_like(items)
-        company[mixed] = np.concatenate([items[slots], others])
-        by_company = again[slots], look(company)[1][mixed[: len(slots)]]
-        if (moved := _root_mean_square(*by_company)) > NOISE:
-            words = f"logits depend on the other rows of the batch, by {moved:.2g} nats"
-            raise RuleBroken(f"{words} (usual causes: {USUAL_CAUSES})")
-        return max(change(*by_time), change(*by_company)) > TOLERANCE
+        repeats = not _moves(first, again[[each.slot for each in looks]], AT_RANDOM)
+        company = draw.integers(0, self._order.items.size, len(items))
+        company[slots] = items[slots]
+        beside_others = look(company)[1]
+        if _moves(again[slots], beside_others[slots], OTHER_ROWS) and repeats:
+            raise RuleBroken(OTHER_ROWS)
+        places = draw.permutation(len(items))
+        return _moves(beside_others[places], look(company[places])[1], OTHER_ROWS) or not repeats
+
+
+def _moves(before: Tensor, after: Tensor, reason: str) -> bool:
+    """Whether the loss of the same rows differs. RuleBroken, with the reason, if it differs by more than noise."""
+    moved = float((after - before).square().mean().sqrt())
+    if moved > NOISE:
+        raise RuleBroken(reason)
+    return change(before, after) > TOLERANCE
 
 
 def change(before: Tensor, after: Tensor) -> float:
     """The largest change of a loss or log-probability relative to max(1, its size)."""
     moved = torch.where(before == after, 0.0, (after - before).abs() / before.abs().clamp(min=1))  # −∞ may stay −∞
     return float(moved.nan_to_num(nan=math.inf).max()) if moved.numel() else 0.0
-
-
-def _root_mean_square(before: Tensor, after: Tensor) -> float:
-    return float((after - before).square().mean().sqrt())
 
 
 # -- the tosses of decoys: neither token may be found likelier --
