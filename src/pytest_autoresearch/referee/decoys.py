@@ -53,6 +53,12 @@ class Decoys:
         columns = np.array(tosses, dtype=np.int64).reshape(-1, 4).T
         return cls(made, sources, np.array(cuts, dtype=np.int64), *columns)
 
+    def text(self, rows: NDArray[np.uint16], items: Integers) -> Integers:
+        """The rows (B, T + 1) of items: held-out rows have the numbers 0 … N − 1, and decoys those that follow."""
+        held_out, found = items < len(rows), np.empty((len(items), rows.shape[1]), dtype=np.int64)
+        found[held_out], found[~held_out] = rows[items[held_out]], self.rows[items[~held_out] - len(rows)]
+        return found
+
 
 def _change_future(row: Integers, rows: NDArray[np.uint16], draw: np.random.Generator) -> int:
     """Let `row` go on as another row from a random place on. Returns the last position before the change.

@@ -51,19 +51,13 @@ def score(
     pairs, tosses = Pairs(decoys, rows, order, draw), Tosses(decoys, count)
     row_nats = torch.zeros(count, dtype=torch.float64)
 
-    def text(items: Integers) -> Tensor:
-        found = np.empty((len(items), rows.shape[1]), dtype=np.int64)
-        held_out = items < count
-        found[held_out], found[~held_out] = rows[items[held_out]], decoys.rows[items[~held_out] - count]
-        return torch.from_numpy(found)
-
-    def look(items: Integers) -> tuple[Tensor, Tensor]:
-        tokens = text(items)
+    def look(text: Integers) -> tuple[Tensor, Tensor]:
+        tokens = torch.from_numpy(text)
         logits = predict(tokens[:, :-1])
         return logits, nats(logits, tokens[:, 1:], lengths[tokens[:, 1:]] > 0)
 
     for number, items in enumerate(order.items):
-        logits, loss = look(items)
+        logits, loss = look(decoys.text(rows, items))
         held_out = items < count
         row_nats[items[held_out]] = loss.sum(1)[held_out]
         pairs.note(items, logits, loss)
