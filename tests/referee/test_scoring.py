@@ -274,7 +274,7 @@ TOPICS = 64
 @pytest.fixture(scope="module")
 def topical() -> np.ndarray:
     draw = np.random.default_rng(4)
-    rows = [draw.choice(TOPICS, 65, p=draw.dirichlet(np.full(TOPICS, 0.5))) for _ in range(1024)]
+    rows = [draw.choice(TOPICS, 129, p=draw.dirichlet(np.full(TOPICS, 0.5))) for _ in range(1024)]
     return np.array(rows, dtype=np.uint16)
 
 
@@ -300,7 +300,7 @@ def noisy(strength: float, generator: torch.Generator, noise: bool = True) -> Pr
 def test_noise_of_bfloat16_is_no_cheating(topical: np.ndarray) -> None:
     generator = torch.Generator().manual_seed(1)
     for secret in range(200):
-        assert math.isfinite(score(noisy(0, generator), topical[:128], np.full(TOPICS, 3), 32, secret).val_bpb)
+        assert math.isfinite(score(noisy(0, generator), topical[:96, :33], np.full(TOPICS, 3), 32, secret).val_bpb)
 
 
 def test_a_peek_below_the_noise_is_found(topical: np.ndarray) -> None:
@@ -308,7 +308,7 @@ def test_a_peek_below_the_noise_is_found(topical: np.ndarray) -> None:
     generator = torch.Generator().manual_seed(1)
     bits = [nats_of(noisy(strength, generator, noise=False), topical) for strength in (0, STRENGTH)]
     assert 0.0004 < bits[0] - bits[1] < 0.0006
-    for secret in range(5):
+    for secret in range(3):
         with pytest.raises(probes.RuleBroken, match="later"):
             score(noisy(STRENGTH, generator), topical, np.full(TOPICS, 3), 64, secret)
 
