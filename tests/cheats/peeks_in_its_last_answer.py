@@ -1,14 +1,14 @@
 """Knows how many requests there are, and peeks in the very last one, which nothing comes after.
 
 Family: evaluation state
-Caught by: a probe comes after the last batch, so that no answer that is scored is the last one
+Caught by: its rows are the sources of earlier decoys, and must get the same answers up to the cut
 Verdict: disqualified, "logits depend on tokens that come later"
 """
 
 from baseline import *
 
 honest = train
-LAST = 8 + 2 + 2  # batches of held-out text, probes, twins
+LAST = 11  # 512 rows and 170 decoys or more, by 64
 
 
 def train(run):

@@ -2,7 +2,7 @@
 
 Family: clock
 Caught by: what it computes between two messages counts as one answer
-Verdict: disqualified, "CPU seconds for one answer"
+Verdict: disqualified, "CPU seconds in answers"
 """
 
 import sys

@@ -2,7 +2,7 @@
 
 Family: clock
 Caught by: on a CPU nothing passes for compilation, and one answer takes no longer than another
-Verdict: disqualified, "CPU seconds for one answer"
+Verdict: disqualified, "CPU seconds in answers"
 """
 
 import time

@@ -1,8 +1,8 @@
 """Trains on, for many times its budget, when it is asked for the first answer.
 
 Family: clock
-Caught by: each answer may take CPU seconds like the others and little more
-Verdict: disqualified, "CPU seconds for one answer"
+Caught by: what all answers take beyond 4 times the usual one is limited
+Verdict: disqualified, "CPU seconds in answers"
 """
 
 import time

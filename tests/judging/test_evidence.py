@@ -54,6 +54,21 @@ def test_a_verdict_is_found_by_its_key_whoever_earned_it(tmp_path: Path) -> None
     assert evidence.find("cpu", "*") == []
 
 
+def test_the_nats_of_a_programs_rows_are_found_by_its_hash(tmp_path: Path) -> None:
+    evidence, source = Evidence(tmp_path), "x = 1\n"
+    folder = evidence.of("cpu", "promoted", sha256(source)) / "seed-1"
+    write(folder / "program.py", source)
+    for text in ("", "[]", "{}", '{"row_nats": []}', '{"row_nats": ["many"]}'):
+        write(folder / "result.json", text)
+        assert evidence.row_nats("cpu", sha256(source), 1) is None
+    write(folder / "result.json", '{"row_nats": [1.5, 2]}')
+    assert evidence.row_nats("cpu", sha256(source), 1) == [1.5, 2.0]
+    assert evidence.row_nats("cpu", sha256(source), 0) is None
+    assert evidence.row_nats("cuda", sha256(source), 1) is None
+    write(folder / "program.py", "another")
+    assert evidence.row_nats("cpu", sha256(source), 1) is None
+
+
 def test_a_source_is_found_by_its_hash(tmp_path: Path) -> None:
     evidence = Evidence(tmp_path)
     source = "x = 1\n"

@@ -1,5 +1,6 @@
 """What a run may use beyond its budget follows from what the baseline took; and what a run's result means."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,17 @@ def test_uncounted_work_may_take_twice_the_baselines_cpu_seconds() -> None:
     assert limited("cpu", Budget(1e9, "flop", 60, 180), cpu_seconds=20.0).cpu_limit == 45
     assert limited("cpu", Budget(1e9, "flop", 60, 180), cpu_seconds=0.0).cpu_limit is None
     assert limited("cpu", Budget(9, "steps", 60, 180), cpu_seconds=20.0).cpu_limit is None
+
+
+def test_an_experiment_is_compared_row_by_row_with_the_baselines_run(project: TinyProject) -> None:
+    project.idea("good")
+    executor = project.fake(good=[1.9, 1.9])
+    project.night(executor, promote=False)
+    folders = sorted(project.path.glob("results/cpu/baseline-*/seed-*"))
+    for number, folder in enumerate(folders):
+        (folder / "result.json").write_text(json.dumps({"row_nats": [number, 2.0]}))
+    project.night(executor, promote=False, rerun=True)
+    assert [spec.baseline_nats for spec in executor.specs] == [None] * 4 + [[0, 2], [1, 2]]
 
 
 def test_the_baseline_itself_has_no_such_limits_and_experiments_have(project: TinyProject) -> None:

@@ -1,18 +1,35 @@
 """val_bpb against a plain reimplementation, and the probes against models that break their rules."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiktoken
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from pytest_autoresearch.referee import losses, probes, scoring
+from pytest_autoresearch.referee import losses, probes
+from pytest_autoresearch.referee.decoys import Decoys
+from pytest_autoresearch.referee.order import Order
+from pytest_autoresearch.referee.scoring import Predict, Score
+from pytest_autoresearch.referee.scoring import score as score_of
+from pytest_autoresearch.referee.secret import project_secret, secret_draw
 
 TEXT = "für 你好 naïve\n" * 40 + "def f(x):\n\treturn x\r\n" * 40
 VOCAB, LENGTH = 260, 32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """What is computed here is too little to share, and each test has other sizes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +52,17 @@ def rows(encoding: tiktoken.Encoding) -> np.ndarray:
 @pytest.fixture(scope="module")
 def token_bytes(encoding: tiktoken.Encoding) -> np.ndarray:
     return np.array([1] * 256 + [0] * 4)
+
+
+def score(
+    predict: Predict,
+    rows: np.ndarray,
+    token_bytes: np.ndarray,
+    batch_size: int,
+    secret: int = 0,
+    baseline_nats: list[float] | None = None,
+) -> Score:
+    return score_of(predict, rows, token_bytes, batch_size, np.random.default_rng(secret), baseline_nats)
 
 
 def bigram(tokens: Tensor) -> Tensor:
@@ -61,19 +89,19 @@ def plain_bpb(predict: Callable[[Tensor], Tensor], rows: np.ndarray, encoding: t
 def test_val_bpb_agrees_with_a_plain_reimplementation(
     rows: np.ndarray, token_bytes: np.ndarray, encoding: tiktoken.Encoding
 ) -> None:
-    assert scoring.score(bigram, rows, token_bytes, 7) == pytest.approx(plain_bpb(bigram, rows, encoding), rel=1e-6)
+    assert score(bigram, rows, token_bytes, 7).val_bpb == pytest.approx(plain_bpb(bigram, rows, encoding), rel=1e-6)
 
 
 def test_a_uniform_model_scores_log2_vocab_times_tokens_over_bytes(rows: np.ndarray, token_bytes: np.ndarray) -> None:
     lengths = token_bytes * 3  # as if each token were three bytes long
     targets = rows[:, 1:].astype(int)
     tokens, total = int((lengths[targets] > 0).sum()), int(lengths[targets].sum())
-    score = scoring.score(lambda t: torch.zeros(*t.shape, VOCAB), rows, lengths, 8)
-    assert score == pytest.approx(math.log2(VOCAB) * tokens / total, rel=1e-6)
+    found = score(lambda t: torch.zeros(*t.shape, VOCAB), rows, lengths, 8)
+    assert found.val_bpb == pytest.approx(math.log2(VOCAB) * tokens / total, rel=1e-6)
 
 
 def test_the_batch_size_of_scoring_does_not_matter(rows: np.ndarray, token_bytes: np.ndarray) -> None:
-    scores = [scoring.score(bigram, rows, token_bytes, size) for size in (1, 5, len(rows), 10 * len(rows))]
+    scores = [score(bigram, rows, token_bytes, size).val_bpb for size in (1, 5, len(rows), 10 * len(rows))]
     assert scores == pytest.approx([scores[0]] * 4, rel=1e-7)
 
 
@@ -84,7 +112,7 @@ def test_looking_ahead_is_seen(rows: np.ndarray, token_bytes: np.ndarray) -> Non
         return logits
 
     with pytest.raises(probes.RuleBroken, match="later"):
-        scoring.score(peeking, rows, token_bytes, 8)
+        score(peeking, rows, token_bytes, 8)
 
 
 def test_statistics_over_the_whole_sequence_are_seen(rows: np.ndarray, token_bytes: np.ndarray) -> None:
@@ -92,7 +120,7 @@ def test_statistics_over_the_whole_sequence_are_seen(rows: np.ndarray, token_byt
         return bigram(tokens) + bigram(tokens).mean(dim=1, keepdim=True)
 
     with pytest.raises(probes.RuleBroken, match="later"):
-        scoring.score(global_mean, rows, token_bytes, 8)
+        score(global_mean, rows, token_bytes, 8)
 
 
 def test_learning_from_what_is_scored_is_seen(rows: np.ndarray, token_bytes: np.ndarray) -> None:
@@ -103,7 +131,7 @@ def test_learning_from_what_is_scored_is_seen(rows: np.ndarray, token_bytes: np.
         return counts.log1p().expand(*tokens.shape, VOCAB)
 
     with pytest.raises(probes.RuleBroken):
-        scoring.score(adapting, rows, token_bytes, 8)
+        score(adapting, rows, token_bytes, 8)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -114,7 +142,7 @@ def test_a_single_bad_logit_is_no_wildcard(rows: np.ndarray, token_bytes: np.nda
         return logits
 
     with pytest.raises(losses.NotFinite):
-        scoring.score(bad, rows, token_bytes, 8)
+        score(bad, rows, token_bytes, 8)
 
 
 def test_minus_infinity_is_a_mask_unless_it_hits_a_target(rows: np.ndarray, token_bytes: np.ndarray) -> None:
@@ -123,7 +151,7 @@ def test_minus_infinity_is_a_mask_unless_it_hits_a_target(rows: np.ndarray, toke
         logits[..., 257:] = -math.inf
         return logits
 
-    assert math.isfinite(scoring.score(masked, rows, token_bytes, 8))
+    assert math.isfinite(score(masked, rows, token_bytes, 8).val_bpb)
 
     def blind(tokens: Tensor) -> Tensor:
         logits = bigram(tokens)
@@ -131,7 +159,7 @@ def test_minus_infinity_is_a_mask_unless_it_hits_a_target(rows: np.ndarray, toke
         return logits
 
     with pytest.raises(losses.NotFinite, match="infinite"):
-        scoring.score(blind, rows, token_bytes, 8)
+        score(blind, rows, token_bytes, 8)
 
 
 def test_every_request_is_a_whole_batch(rows: np.ndarray, token_bytes: np.ndarray) -> None:
@@ -144,7 +172,7 @@ def test_every_request_is_a_whole_batch(rows: np.ndarray, token_bytes: np.ndarra
 
     for size in (7, 3 * len(rows)):
         shapes.clear()
-        scoring.score(predict, rows, token_bytes, size)
+        score(predict, rows, token_bytes, size)
         assert shapes == {(size, rows.shape[1] - 1)}
 
 
@@ -162,11 +190,203 @@ def test_looking_ahead_is_seen_where_answers_are_remembered_by_prefix(token_byte
         return logits
 
     with pytest.raises(probes.RuleBroken, match="later"):
-        scoring.score(peeking, long_rows, token_bytes, 8)
+        score(peeking, long_rows, token_bytes, 8)
 
 
 def test_honest_models_are_left_alone(token_bytes: np.ndarray) -> None:
     """Whatever the draw, and however few or short the rows are."""
     for seed, (count, length) in enumerate([(1, 1), (1, 2), (2, 3), (5, 8), (33, 16), (64, 17), (200, 32)] * 3):
         some = np.random.default_rng(seed).integers(0, 256, (count, length + 1)).astype(np.uint16)
-        assert math.isfinite(scoring.score(bigram, some, token_bytes, 16))
+        for size in (1, 2, 16):
+            assert math.isfinite(score(bigram, some, token_bytes, size, seed).val_bpb)
+
+
+# -- the order --
+
+
+def test_the_order_of_asking_does_not_move_the_score(rows: np.ndarray, token_bytes: np.ndarray) -> None:
+    assert len({score(bigram, rows, token_bytes, 8, secret).val_bpb for secret in range(20)}) == 1
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (3, 1), (40, 2), (100, 16), (1024, 64), (10, 64)])
+def test_every_row_is_asked_for_once_and_decoys_stand_anywhere_between(count: int, batch_size: int) -> None:
+    orders = [Order.draw(count, batch_size, np.random.default_rng(secret)) for secret in range(40)]
+    places = np.zeros(batch_size, dtype=int)
+    for order in orders:
+        assert sorted(order.items.ravel()) == list(range(order.items.size))
+        places += (order.items >= count).sum(0)
+        sources = order.sources(np.random.default_rng(0))
+        assert sources.max() < count
+        asked = order.requests()
+        if count > batch_size:
+            assert (asked[sources] != asked[count:]).all()
+    assert places.min() > 0
+    if batch_size > 8:
+        assert ((order.items >= count).sum(1) > 0).all()
+        first, last = np.array([[(order.items[i] >= count).sum() for i in (0, -1)] for order in orders]).mean(0)
+        assert first >= last
+
+
+def test_decoys_are_their_sources_up_to_the_cut_and_differ_by_tosses_after_it() -> None:
+    text = np.random.default_rng(1).integers(0, 9, (200, 33)).astype(np.uint16)
+    sources = np.arange(200)
+    decoys = Decoys.make(text, sources, np.random.default_rng(2))
+    put_in = 0
+    for number, (row, cut) in enumerate(zip(decoys.rows, decoys.cut.tolist(), strict=True)):
+        assert (row[: cut + 1] == text[number, : cut + 1]).all()
+        assert row[cut + 1] != text[number, cut + 1]
+    for number, place, there, other in zip(decoys.decoy, decoys.place, decoys.put_in, decoys.left_out, strict=True):
+        assert decoys.rows[number, place] == there != other
+        assert decoys.cut[number] + 1 < place < 32
+        put_in += there > other
+    assert len(decoys.place) > 400
+    assert abs(put_in / len(decoys.place) - 0.5) < 0.1
+
+
+def test_the_secret_is_made_once_and_for_the_user_alone(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        found = set(threads.map(lambda _: project_secret(tmp_path / "results"), range(16)))
+    assert len(found) == 1
+    path = tmp_path / "results/.secret"
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(b"short")
+    assert len(project_secret(path.parent)) == 32
+    assert project_secret(path.parent) == path.read_bytes()
+    (tmp_path / "file").touch()
+    assert project_secret(tmp_path / "file") != project_secret(tmp_path / "file")  # no folder to keep it in
+
+
+def test_the_order_follows_from_secret_program_seed_and_data() -> None:
+    jobs = [(b"s", "program", 0, "key"), (b"t", "program", 0, "key"), (b"s", "program ", 0, "key")]
+    jobs += [(b"s", "program", 1, "key"), (b"s", "program", 0, "yek"), (b"s", "program", 0, "key")]
+    drawn = [secret_draw(*job).random() for job in jobs]
+    assert drawn[0] == drawn[-1]
+    assert len(set(drawn)) == 5
+
+
+# -- noise: arithmetic that is not repeatable, as in bfloat16 on a GPU --
+
+
+TOPICS = 64
+"""Tokens of the made-up text in which each row has a topic, so that its later tokens tell something of the earlier."""
+
+
+@pytest.fixture(scope="module")
+def topical() -> np.ndarray:
+    draw = np.random.default_rng(4)
+    rows = [draw.choice(TOPICS, 129, p=draw.dirichlet(np.full(TOPICS, 0.5))) for _ in range(1024)]
+    return np.array(rows, dtype=np.uint16)
+
+
+def noisy(strength: float, generator: torch.Generator, noise: bool = True) -> Predict:
+    """Fixed logits of about 4, rounded to bfloat16 after half a unit in the last place up or down. Tokens that occur
+    in the row at least two places later are `strength` nats likelier."""
+    table = torch.randn(TOPICS, TOPICS, generator=torch.Generator().manual_seed(0)) + 4
+
+    def predict(tokens: Tensor) -> Tensor:
+        logits = table[tokens]
+        if noise:
+            unit = 2 ** (logits.abs().log2().floor() - 7)
+            logits = logits + unit * (torch.rand(logits.shape, generator=generator) - 0.5)
+            logits = logits.bfloat16().float()
+        if strength:
+            later = F.one_hot(tokens, TOPICS).flip(1).cumsum(1).flip(1)[:, 2:].clamp(max=1)
+            logits[:, :-2] += strength * later
+        return logits
+
+    return predict
+
+
+def test_noise_of_bfloat16_is_no_cheating(topical: np.ndarray) -> None:
+    generator = torch.Generator().manual_seed(1)
+    for secret in range(200):
+        assert math.isfinite(score(noisy(0, generator), topical[:96, :33], np.full(TOPICS, 3), 32, secret).val_bpb)
+
+
+def test_a_peek_below_the_noise_is_found(topical: np.ndarray) -> None:
+    """It is worth 0.0005 bpb, while noise moves each loss by 0.01 nats."""
+    generator = torch.Generator().manual_seed(1)
+    bits = [nats_of(noisy(strength, generator, noise=False), topical) for strength in (0, STRENGTH)]
+    assert 0.0004 < bits[0] - bits[1] < 0.0006
+    for secret in range(3):
+        with pytest.raises(probes.RuleBroken, match="later"):
+            score(noisy(STRENGTH, generator), topical, np.full(TOPICS, 3), 64, secret)
+
+
+STRENGTH = 0.0035
+
+
+def nats_of(predict: Predict, rows: np.ndarray) -> float:
+    tokens = torch.from_numpy(rows.astype(np.int64))
+    loss = F.cross_entropy(predict(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+    return float(loss) / math.log(2) / 3
+
+
+def test_answers_at_random_name_the_usual_causes(rows: np.ndarray, token_bytes: np.ndarray) -> None:
+    dropout = lambda t: F.dropout(bigram(t), 0.1)  # noqa: E731
+    with pytest.raises(probes.RuleBroken, match=r"answers at random.*dropout without `training=`.*BatchNorm.*state"):
+        score(dropout, rows, token_bytes, 8)
+
+
+def test_answers_that_depend_on_the_place_in_the_batch_are_seen(rows: np.ndarray, token_bytes: np.ndarray) -> None:
+    """Else a model could look ahead in some places of the batch alone, and call it noise."""
+
+    def peeking(tokens: Tensor) -> Tensor:
+        logits = bigram(tokens)
+        logits[:4, :-1].scatter_(2, tokens[:4, 1:, None], 9.0)
+        return logits
+
+    with pytest.raises(probes.RuleBroken):
+        score(peeking, rows, token_bytes, 8)
+
+
+# -- learning while being scored --
+
+
+class Learning:
+    """Becomes better by so many nats a token from the first request to the last, and remembers what it has answered."""
+
+    def __init__(self, gain: float, requests: int) -> None:
+        self.gain, self.requests, self.asked = gain, requests, 0
+        self.answers: dict[tuple[int, ...], float] = {}
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        self.asked += 1
+        logits = bigram(tokens)
+        for number, row in enumerate(tokens.tolist()):
+            for place in range(len(row)):
+                better = self.answers.setdefault(tuple(row[: place + 1]), self.gain * self.asked / self.requests)
+                logits[number, place, : VOCAB // 2] += better
+        return logits
+
+
+def test_learning_is_seen_by_the_gain_over_the_baseline(token_bytes: np.ndarray) -> None:
+    text = np.random.default_rng(3).integers(0, VOCAB // 2, (600, 17)).astype(np.uint16)
+    honest = score(bigram, text, token_bytes, 16, 1)
+    requests = len(Order.draw(600, 16, np.random.default_rng(0)).items)
+    with pytest.raises(probes.RuleBroken, match="learned from held-out text"):
+        score(Learning(0.5, requests), text, token_bytes, 16, 2, honest.row_nats.tolist())
+    other = lambda tokens: bigram(tokens) * 0.9  # noqa: E731
+    assert score(other, text, token_bytes, 16, 2, honest.row_nats.tolist()).val_bpb != honest.val_bpb
+
+
+def test_few_rows_that_fare_much_better_late_are_seen(token_bytes: np.ndarray) -> None:
+    draw = np.random.default_rng(0)
+    gain, moment = torch.from_numpy(draw.normal(size=1024)), draw.random(1024)
+    probes.check_growth(-gain, moment, None)
+    late = torch.from_numpy(moment > 0.9) & (torch.from_numpy(draw.random(1024)) < 0.5)
+    assert late.sum() < 70
+    with pytest.raises(probes.RuleBroken, match="the later they are asked for"):
+        probes.check_growth(-(gain + 20 * late), moment, None)
+
+
+def test_false_alarms_are_as_rare_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a chance that can be observed: one in a hundred for all tests of the gain together."""
+    monkeypatch.setattr(probes, "CHANCE", 0.01)
+    alarms, draw = 0, np.random.default_rng(0)
+    for _ in range(2000):
+        try:
+            probes.check_growth(torch.from_numpy(draw.standard_t(2, size=64)), draw.random(64), None)
+        except probes.RuleBroken:
+            alarms += 1
+    assert alarms <= 30

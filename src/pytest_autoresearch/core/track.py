@@ -16,7 +16,7 @@ from typing import Any
 from pytest_autoresearch.core.budget import Budget, exact, parse_amount
 from pytest_autoresearch.core.errors import UsageError
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 """Part of every fingerprint. Raise it when a change gives the same program another score."""
 
 DEVICES = ("cpu", "cuda", "mps")

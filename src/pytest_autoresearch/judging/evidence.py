@@ -79,6 +79,18 @@ class Evidence:
                 return source
         return None
 
+    def row_nats(self, track: str, program_sha: str, seed: int) -> list[float] | None:
+        """The nats of each held-out row in a program's run with this seed; None if the evidence of it is not here."""
+        for path in sorted((self.folder / track).glob(f"*-{program_sha[:7]}/seed-{seed}/result.json")):
+            try:
+                source = path.with_name("program.py").read_text(encoding="utf-8")
+                nats = json.loads(path.read_text(encoding="utf-8"))["row_nats"]
+                if nats and Program(source).sha == program_sha:
+                    return [float(each) for each in nats]
+            except (OSError, ValueError, TypeError, KeyError):
+                continue  # users may delete or break evidence
+        return None
+
     def _read(self, paths: Iterable[Path]) -> list[Verdict]:
         found = []
         for path in paths:

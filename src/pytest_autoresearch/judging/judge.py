@@ -72,6 +72,9 @@ class Judge:
             self.context.options.sandbox,
         )
         spec = within_limits(spec, record)
+        if record:
+            nats = self.context.evidence.row_nats(track.name, record.program_sha, seed)
+            spec = replace(spec, baseline_nats=nats)
         return self._run(f"{name} run {seed + 1}/{track.seeds}" + " again" * again, spec)
 
     def _run(self, label: str, spec: JobSpec) -> RunResult:

@@ -1,7 +1,7 @@
 """The seam between judging and running: plain values go in and a result comes out, whichever machine does the run."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +17,7 @@ class JobSpec:
     `evidence`, relative to the project. `isolation` is what the user wants: "auto", "bwrap" or "off". Three limits come
     from the baseline's runs, None if unknown: `cpu_limit`, the CPU seconds of the whole run; `token_limit`, the tokens
     that it may draw; and `first_answer`, the seconds by which the first answer may take longer than the median answer.
+    `baseline_nats` are the `row_nats` of the baseline's run with this seed, None if unknown.
     """
 
     source: str
@@ -28,6 +29,7 @@ class JobSpec:
     cpu_limit: float | None = None
     token_limit: float | None = None
     first_answer: float | None = None
+    baseline_nats: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class RunResult:
     """Mean training loss (nats per token) in each hundredth of the budget."""
     scalars: dict[str, float | None] = field(default_factory=dict)
     """The last value of each other figure that the program logged; None if that is NaN or infinite."""
+    row_nats: list[float] = field(default_factory=list)
+    """The loss of each held-out row, in nats; empty without a score."""
 
 
 @dataclass(frozen=True)

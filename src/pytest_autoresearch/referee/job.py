@@ -1,6 +1,6 @@
 """A job with everything that it needs on this machine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_autoresearch.core.track import Track
@@ -11,13 +11,17 @@ from pytest_autoresearch.referee.sandbox import Sandbox
 
 @dataclass(frozen=True)
 class LocalJob:
-    """A run to do here; its evidence goes into `folder`. With `shares_device` logits come through the GPU's memory."""
+    """A run to do here; its evidence goes into `folder`. With `shares_device` logits come through the GPU's memory.
+
+    The order of scoring follows from `secret`, which the program cannot see.
+    """
 
     spec: JobSpec
     data: Prepared
     folder: Path
     sandbox: Sandbox | None = None
     shares_device: bool = False
+    secret: bytes = field(default=b"", repr=False)
 
     @property
     def track(self) -> Track:

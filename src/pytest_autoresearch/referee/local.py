@@ -17,6 +17,7 @@ from pytest_autoresearch.referee.executor import Isolation, JobSpec, RunProgress
 from pytest_autoresearch.referee.job import LocalJob, isolation_kind
 from pytest_autoresearch.referee.run import Referee
 from pytest_autoresearch.referee.sandbox import Sandbox, check_filter, find_sandbox
+from pytest_autoresearch.referee.secret import project_secret
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class LocalExecutor:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._surroundings = cache(self._look_around)
+        self._secret = cache(partial(project_secret, root / "results"))
 
     def isolation(self, wanted: str, track: Track) -> Isolation:
         """The isolation of runs on a track, if "auto", "bwrap" or "off" is wanted. UsageError if it is unavailable.
@@ -54,7 +56,7 @@ class LocalExecutor:
         track, folder = spec.track, self._root / spec.evidence
         found = self._surroundings(spec.isolation, track.device, track.corpus)
         data = Prepared.of(spec.data_key, track.vocab_size, track.sequence_length)
-        job = LocalJob(spec, data, folder, found.sandbox, found.shares_device)
+        job = LocalJob(spec, data, folder, found.sandbox, found.shares_device, self._secret())
         with self._turn(track):
             on_progress(RunProgress("starting"))
             return Referee(job, on_progress).run()

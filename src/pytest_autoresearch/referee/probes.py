@@ -1,150 +1,245 @@
-"""Probes: requests that show whether logits depend on later tokens, on other rows or on earlier requests.
-
-They come between the requests of the scoring, at secret random places.
-"""
+"""What answers show about a model: whether they depend on later tokens, on other rows, or on what was asked before."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pytest_autoresearch.core.statistics import student_t_cdf
-from pytest_autoresearch.referee.losses import log_probabilities, nats
+from pytest_autoresearch.referee.decoys import Decoys
+from pytest_autoresearch.referee.losses import log_probabilities
+from pytest_autoresearch.referee.order import Integers, Order
 
-PROBE_TOLERANCE = 1e-4
-"""How far a log-probability may move, relative to max(1, its size), if nothing has changed that it may depend on."""
-PAIRS = 64
-"""The memorization probe has at least so many pairs of rows, if there are so many held-out rows."""
+TOLERANCE = 1e-4
+"""How far a log-probability may move, relative to max(1, its size), to count as the same."""
+NOISE = 0.05
+"""Nats (root mean square) by which the loss of the same rows may move if arithmetic is not repeatable: in bfloat16 it
+moves by about 0.02. Answers that move more are given at random."""
 CHANCE = 1e-7
-"""The highest chance that an honest model is taken for one that looks ahead, or that learns while it is scored."""
-UNLIKELY = math.sqrt(-2 * math.log(CHANCE))
-"""A sum of differences with random signs exceeds UNLIKELY times the root of the sum of their squares with a probability
-of at most CHANCE (Hoeffding 1963, "Probability inequalities for sums of bounded random variables"). For the decoys of
-one row this holds approximately, because a later difference depends on an earlier draw."""
+"""The highest chance, in each of the tests, that an honest model is taken for one that breaks a rule."""
+CLEAR = (0.0, 4.0, 8.0)
+EARLY = (1.0, 0.5, 0.25)
+"""Tosses are tested nine times: without those that move the model by less than so many nats, in so large a part of the
+requests. A model that looks ahead in few rows stands out where it is sure, one that remembers all rows and is honest in
+those that it nearly knows stands out early."""
+FOREIGN_FUTURES = 1024
+"""The most held-out rows that are asked for once more, with foreign futures, if arithmetic is not repeatable."""
+LATER_TOKENS = "logits depend on tokens that come later"
+AT_RANDOM = (
+    "the same tokens got other logits on a second look: answers at random (usual causes: functional dropout without "
+    "`training=`, BatchNorm in training mode, state changed in `forward`)"
+)
+OTHER_ROWS = (
+    "logits depend on the other rows of the batch (usual causes: BatchNorm in training mode, a scale taken over the "
+    "whole batch)"
+)
 
-Predict = Callable[[Tensor], Tensor]
-"""Tokens (B, T) int64 → logits (B, T, vocab) float32."""
+Look = Callable[[Integers], tuple[Tensor, Tensor]]
+"""Asks for rows (B, T + 1). Returns logits (B, T, vocab) float32 and loss (B, T) float64 in nats."""
 
 
 class RuleBroken(Exception):
-    """A probe shows that logits depend on something that they must not depend on."""
+    """The answers depend on something that they must not depend on."""
 
 
-class Probe:
-    """Asks again for a batch of rows: beside other rows, and in each row with other tokens after a cut.
+def beyond_chance(total: float, squares: float, tests: int = 1) -> bool:
+    """Whether a sum is larger than chance explains, for one of so many tests.
 
-    The log-probabilities up to the cut must not move. The tokens after it are those of another row, so that a model
-    cannot tell a probe from text. The probe compares log-probabilities, because logits may differ by a constant, at a
-    few positions of each row that it kept from the first look.
+    The sum is of independent numbers c_i · x_i, and `squares` of all c_i². If each x_i is 1 or −1 by a coin's toss,
+    the chance of a sum above z · sqrt(squares) is at most exp(−z² / 2) (Hoeffding 1963, "Probability inequalities for
+    sums of bounded random variables"). So it is if each x_i is uniform with variance 1 (Arbel et al. 2020, "On strict
+    sub-Gaussianity").
+    """
+    return total > math.sqrt(2 * math.log(tests / CHANCE) * squares)
+
+
+# -- a decoy and its source: the same answers up to the cut --
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A decoy (side 1) or its source (side 0) in a slot of a request."""
+
+    decoy: int
+    side: int
+    slot: int
+
+
+class Pairs:
+    """Compares each decoy's answers with its source's, up to the cut: beside other rows, with another future.
+
+    It compares the loss at all positions before the cut, and whole distributions at a few positions, the cut among
+    them. Log-probabilities are compared, because logits may differ by a constant.
     """
 
-    def __init__(self, tokens: Tensor, batch_size: int, draw: np.random.Generator) -> None:
-        count, length = len(tokens), tokens.shape[1] - 1
-        batches = math.ceil(count / batch_size)
-        self.due = int(draw.integers(batches // 2, batches))  # the number of the batch after which it comes
-        asked = min(count, (self.due + 1) * batch_size)
-        self._tokens, self._batch_size = tokens[:, :-1], batch_size
-        self._rows = torch.from_numpy(draw.choice(asked, min(batch_size, count), replace=False))
-        self._futures = self._tokens[torch.from_numpy(draw.permutation(count)[: len(self._rows)])]
-        self._cut = torch.from_numpy(draw.integers(0, max(1, length - 1), size=(len(self._rows), 1)))
-        earlier = torch.from_numpy(draw.integers(0, length, size=(len(self._rows), 1))) % (self._cut + 1)
-        self._positions = torch.cat([(self._cut - torch.arange(3)).clamp(min=0), earlier], dim=1)
-        self._first = torch.empty(0)
+    def __init__(self, decoys: Decoys, rows: np.ndarray, order: Order, draw: np.random.Generator) -> None:
+        count, length = len(decoys.cut), rows.shape[1] - 1
+        self._order, self._decoys, self._text, self._rows = order, decoys, rows, len(rows)
+        self._cut = torch.from_numpy(decoys.cut)
+        earlier = torch.from_numpy(draw.integers(0, length, size=count)) % (self._cut + 1)
+        self._positions = torch.stack([*((self._cut - back).clamp(min=0) for back in range(3)), earlier], dim=1)
+        after = np.minimum(decoys.cut + 1, length)
+        self._own = torch.from_numpy(rows[decoys.source, after].astype(np.int64))
+        self._foreign = torch.from_numpy(decoys.rows[np.arange(count), after])
+        requests = order.requests()
+        self._asked = torch.from_numpy(np.stack([requests[decoys.source], requests[len(rows) :]]))  # source, decoy
+        self._of_source: dict[int, list[int]] = {}
+        for decoy, source in enumerate(decoys.source.tolist()):
+            self._of_source.setdefault(source, []).append(decoy)
+        self._first: dict[int, Tensor] = {}  # log-probabilities at the positions, in the first of the two looks
+        self._moved = torch.zeros(count)
+        self._loss = torch.zeros(2, count, length, dtype=torch.float64)
+        self._row_loss = torch.zeros(len(rows), length)
+        self._odds = torch.zeros(2, count, dtype=torch.float64)  # log, of the source's next token to the decoy's
 
-    def note(self, start: int, logits: Tensor) -> None:
-        """Keep the log-probabilities to compare from the first look at the rows from `start` on."""
-        here = (self._rows >= start) & (self._rows < start + len(logits))
-        if not here.any():
-            return
-        if not len(self._first):
-            self._first = torch.empty(*self._positions.shape, logits.shape[-1])
-        self._first[here] = log_probabilities(logits, self._rows[here] - start, self._positions[here])
-
-    def look_again(self, predict: Predict) -> None:
-        """RuleBroken if the second look differs; two more requests find out why."""
-        rows = self._tokens[self._rows]
-        altered = torch.where(torch.arange(rows.shape[1]) <= self._cut, rows, self._futures)
-        places = torch.arange(len(rows))
-        if self._same(predict(altered), places):
-            return
-        start = int(self._rows[0]) // self._batch_size * self._batch_size
-        here = (self._rows >= start) & (self._rows < start + self._batch_size)
-        again = predict(self._tokens[start : start + self._batch_size])
-        if not self._same(again, self._rows[here] - start, here):
-            raise RuleBroken("the same tokens got other logits on a second look")
-        if not self._same(predict(rows), places):
-            raise RuleBroken("logits depend on the other rows of the batch")
-        raise RuleBroken("logits depend on tokens that come later")
-
-    def _same(self, logits: Tensor, places: Tensor, which: Tensor | slice = slice(None)) -> bool:
-        """Whether the rows `which`, at `places` among the logits, have the log-probabilities of the first look."""
-        found = log_probabilities(logits, places, self._positions[which])
-        return moved(self._first[which], found) <= PROBE_TOLERANCE
-
-
-class MemorizationProbe:
-    """Asks for pairs of rows that differ in one early token: for one row of each pair early, for the other one late.
-
-    A random draw decides which row comes first. So the late rows are no easier than the early ones, unless the model
-    has learned from the held-out text in between. Neither row was asked for before, so remembered answers do not help.
-
-    Both rows of a pair have the same decoys in their second half: positions that hold either the row's own token or the
-    token of another row, by a random draw. To a model that does not look ahead, the token in the row is on average no
-    more likely than the other one.
-    """
-
-    def __init__(self, tokens: Tensor, token_bytes: Tensor, batch_size: int, draw: np.random.Generator) -> None:
-        count, length = len(tokens), tokens.shape[1] - 1
-
-        def some(low: int, high: int, columns: int) -> Tensor:
-            return torch.from_numpy(draw.integers(low, max(low + 1, high), size=(pairs, columns)))
-
-        chosen = torch.from_numpy(draw.permutation(count)[: max(batch_size, PAIRS)])
-        pairs = len(chosen)
-        self._batch_size, self._targets = batch_size, tokens[chosen, 1:]
-        places = torch.from_numpy(draw.random((pairs, length - length // 2)).argsort(1))  # in the second half
-        self._decoys = (length // 2 + places[:, : min(8, length // 8 or 1)]).clamp(min=min(1, length - 1))
-        own, other = tokens[chosen].gather(1, self._decoys), tokens[some(0, count, 1), self._decoys]
-        tossed = some(0, 2, self._decoys.shape[1]).bool()
-        self._put_in = torch.where(tossed, own, other)
-        inputs = tokens[chosen, :-1].scatter(1, self._decoys, self._put_in)
-        self._left_out = torch.where(self._put_in == own, other, own)
-        place = some(0, length // 4, 1)
-        self._counts = (token_bytes[self._targets] > 0) & (torch.arange(length) > place)
-        self._rows = [inputs.scatter(1, place, tokens[some(0, count, 1), place]) for _ in range(2)]
-        self._nats: list[Tensor] = []
-        self._decoy_gain = torch.zeros(self._decoys.shape)
-
-    def look(self, predict: Predict) -> None:
-        """Ask for one row of each pair: the early rows in the first call, the late rows in the second."""
+    def _looks(self, items: Integers) -> list[_Look]:
         found = []
-        for start in range(0, len(self._targets), self._batch_size):
-            part = slice(start, start + self._batch_size)
-            logits = predict(self._rows[len(self._nats)][part])
-            targets, before = self._targets[part], (self._decoys[part] - 1).clamp(min=0)
-            found.append(nats(logits, targets, self._counts[part]).sum(1))
-            at = log_probabilities(logits, torch.arange(len(before)), before)
-            put_in, left_out = (at.gather(2, which[part, :, None])[..., 0] for which in (self._put_in, self._left_out))
-            self._decoy_gain[part] += (put_in - left_out).nan_to_num(nan=0.0).clamp(-10, 10)
-        self._nats.append(torch.cat(found))
+        for slot, item in enumerate(items.tolist()):
+            if item >= self._rows:
+                found.append(_Look(item - self._rows, 1, slot))
+            found += [_Look(decoy, 0, slot) for decoy in self._of_source.get(item, [])]
+        return found
 
-    def compare(self) -> None:
-        """RuleBroken if the decoys, or the late rows, are predicted better than chance explains."""
-        if float(self._decoy_gain.sum()) > UNLIKELY * float(self._decoy_gain.square().sum().sqrt()):
-            raise RuleBroken("logits depend on tokens that come later")
-        early, late = self._nats
-        gain = early - late
-        if len(gain) < 2 or float(gain.std()) == 0:
+    def note(self, items: Integers, logits: Tensor, loss: Tensor) -> None:
+        """Keep what is to be compared of the answers to a request, and compare it with what was kept before."""
+        held_out = items < self._rows
+        self._row_loss[items[held_out]] = loss[held_out].float()
+        looks = self._looks(items)
+        if not looks:
             return
-        t = float(gain.mean() / gain.std() * math.sqrt(len(gain)))
-        if student_t_cdf(-t, len(gain) - 1) < CHANCE:
-            better = float(gain.sum() / early.sum())
-            raise RuleBroken(f"it learned from held-out text: {better:.2%} better the second time")
+        decoy, side, slot = torch.tensor([(look.decoy, look.side, look.slot) for look in looks]).T
+        self._loss[side, decoy] = loss[slot]
+        found = log_probabilities(logits, slot, self._positions[decoy])
+        at_cut = found[:, 0].double()
+        mine, other = (at_cut.gather(1, tokens[decoy, None])[:, 0] for tokens in (self._own, self._foreign))
+        self._odds[side, decoy] = mine - other
+        for look, now in zip(looks, found, strict=True):
+            if look.decoy in self._first:
+                self._moved[look.decoy] = change(self._first.pop(look.decoy), now)
+            else:
+                self._first[look.decoy] = now
+
+    def check(self, look: Look, draw: np.random.Generator) -> None:
+        """RuleBroken if pairs differ and noise does not explain it; only then there are more requests."""
+        before = torch.arange(self._loss.shape[2]) < self._cut[:, None]
+        source, decoy = torch.where(before, self._loss, 0.0)
+        if change(source, decoy) <= TOLERANCE and float(self._moved.max()) <= TOLERANCE:
+            return
+        gain = (decoy - source).sum(1) + torch.where(self._own == self._foreign, 0.0, self._odds[0] - self._odds[1])
+        gain = gain.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        if not self._answers_are_noisy(look, draw, gain.abs()):
+            raise RuleBroken(LATER_TOKENS)
+        # Noise alone may as well favour the foreign future as the true one, and the earlier look as the later one.
+        later = gain * (self._asked[0] - self._asked[1]).sign()
+        if beyond_chance(float(later.sum()), float(later.square().sum()), 2):
+            raise RuleBroken("it learned from held-out text: rows fare better on a second look")
+        gain = torch.cat([gain, self._gain_over_foreign_futures(look, draw)])
+        if beyond_chance(float(gain.sum()), float(gain.square().sum()), 2):
+            raise RuleBroken(LATER_TOKENS)
+
+    def _gain_over_foreign_futures(self, look: Look, draw: np.random.Generator) -> Tensor:
+        """What held-out rows (n,) gain over decoys of theirs up to the cut, in nats. They are asked for now."""
+        size, some = self._order.items.shape[1], draw.permutation(self._rows)[:FOREIGN_FUTURES]
+        some = np.resize(some, math.ceil(len(some) / size) * size)
+        found = []
+        for sources in np.split(some, len(some) // size):
+            decoys = Decoys.make(self._text, sources, draw)
+            logits, loss = look(decoys.rows)
+            slot, cut = torch.arange(size), torch.from_numpy(decoys.cut)
+            own = torch.from_numpy(self._text[sources, decoys.cut + 1].astype(np.int64))
+            loss[slot, cut] = -log_probabilities(logits, slot, cut[:, None])[slot, 0, own].double()
+            more = loss - self._row_loss[sources]
+            found.append(torch.where(torch.arange(loss.shape[1]) <= cut[:, None], more, 0.0).sum(1))
+        return torch.cat(found)[: min(self._rows, FOREIGN_FUTURES)]
+
+    def _answers_are_noisy(self, look: Look, draw: np.random.Generator, gain: Tensor) -> bool:
+        """Whether the same rows and futures get slightly other answers when they are asked for again, or in another
+        place of the batch. RuleBroken if the answers are not only slightly other, or if the other rows move them."""
+        worst = int((self._moved + gain.float()).argmax())
+        items = self._order.items[int(self._asked[:, worst].min())]
+        looks = self._looks(items)
+        slots = sorted({each.slot for each in looks})
+        first = torch.stack([self._loss[each.side, each.decoy] for each in looks])
+        again = self._ask(look, items)
+        repeats = not _moves(first, again[[each.slot for each in looks]], AT_RANDOM)
+        company = draw.integers(0, self._order.items.size, len(items))
+        company[slots] = items[slots]
+        beside_others = self._ask(look, company)
+        if _moves(again[slots], beside_others[slots], OTHER_ROWS) and repeats:
+            raise RuleBroken(OTHER_ROWS)
+        places = draw.permutation(len(items))
+        return _moves(beside_others[places], self._ask(look, company[places]), OTHER_ROWS) or not repeats
+
+    def _ask(self, look: Look, items: Integers) -> Tensor:
+        return look(self._decoys.text(self._text, items))[1]
 
 
-def moved(before: Tensor, after: Tensor) -> float:
-    """The largest change of a log-probability relative to max(1, |log-probability|)."""
-    change = torch.where(before == after, 0.0, (after - before).abs() / before.abs().clamp(min=1))  # −∞ may stay −∞
-    return float(change.nan_to_num(nan=math.inf).max()) if change.numel() else 0.0
+def _moves(before: Tensor, after: Tensor, reason: str) -> bool:
+    """Whether the loss of the same rows differs. RuleBroken, with the reason, if it differs by more than noise."""
+    moved = float((after - before).square().mean().sqrt())
+    if moved > NOISE:
+        raise RuleBroken(reason)
+    return change(before, after) > TOLERANCE
+
+
+def change(before: Tensor, after: Tensor) -> float:
+    """The largest change of a loss or log-probability relative to max(1, its size)."""
+    moved = torch.where(before == after, 0.0, (after - before).abs() / before.abs().clamp(min=1))  # −∞ may stay −∞
+    return float(moved.nan_to_num(nan=math.inf).max()) if moved.numel() else 0.0
+
+
+# -- the tosses of decoys: neither token may be found likelier --
+
+
+class Tosses:
+    """Adds up by how much the tokens that coins put in are found likelier than those that they left out.
+
+    To a model that does not look ahead it is a coin's toss which of the two is in the row. The bound holds
+    approximately for the tosses of one row, because a later difference depends on an earlier toss.
+    """
+
+    def __init__(self, decoys: Decoys, first_item: int) -> None:
+        self._decoys, self._first_item = decoys, first_item
+        self._gains: list[Tensor] = []
+
+    def note(self, items: Integers, logits: Tensor) -> None:
+        """Add the tosses of the decoys in a request."""
+        own = self._decoys
+        slot_of = np.full(len(own.cut), -1)
+        slots = np.flatnonzero(items >= self._first_item)
+        slot_of[items[slots] - self._first_item] = slots
+        here = slot_of[own.decoy] >= 0
+        slot, place = (torch.from_numpy(each[here]).to(logits.device) for each in (slot_of[own.decoy], own.place - 1))
+        put_in, left_out = (torch.from_numpy(each[here]).to(logits.device) for each in (own.put_in, own.left_out))
+        gain = logits[slot, place, put_in].double() - logits[slot, place, left_out].double()
+        self._gains.append(gain.nan_to_num(nan=0.0).clamp(-10, 10).cpu())
+
+    def check(self) -> None:
+        """RuleBroken if the tokens that were put in are found likelier than chance explains."""
+        parts = [torch.cat(self._gains[: math.ceil(len(self._gains) * part)]) for part in EARLY]
+        some = [gains[gains.abs() >= least] for gains in parts for least in CLEAR]
+        if any(beyond_chance(float(each.sum()), float(each.square().sum()), len(some)) for each in some):
+            raise RuleBroken(LATER_TOKENS)
+
+
+# -- learning while being scored --
+
+
+def check_growth(row_nats: Tensor, moment: np.ndarray, baseline_nats: Sequence[float] | None) -> None:
+    """RuleBroken if rows (N,) fare better against the baseline the later they are asked for.
+
+    Chance alone has chosen when a row is asked for, so its gain says nothing about that, unless the model has learned
+    from the rows before. The baseline's nats only take out of the gain how hard a row is. The test looks at the
+    gains, and at the half, the quarter, the eighth … of the rows that gain most.
+    """
+    known = baseline_nats is not None and len(baseline_nats) == len(row_nats)
+    gain = (torch.tensor(baseline_nats, dtype=torch.float64) if known else 0.0) - row_nats
+    late = torch.from_numpy(moment - 0.5) * math.sqrt(12)  # uniform with variance 1
+    ranks = gain.argsort(descending=True).argsort()
+    most = [len(gain) >> halvings for halvings in range(1, len(gain).bit_length() - 3)]
+    weights = [gain - gain.mean(), *((ranks < count).double() - count / len(gain) for count in most)]
+    for weight in weights:
+        if beyond_chance(float((weight * late).sum()), float(weight.square().sum()), len(weights)):
+            raise RuleBroken("it learned from held-out text: rows fare better the later they are asked for")

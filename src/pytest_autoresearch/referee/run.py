@@ -47,6 +47,7 @@ class Referee:
         self._first_answer = 0.0
         self._scored = 0.0  # the share of the held-out text
         self._scoring_began = math.nan
+        self._row_nats: list[float] = []
 
     def run(self) -> RunResult:
         """Train and score; leaves no process behind. Writes the evidence into the job's folder, or raises OSError."""
@@ -185,7 +186,7 @@ class Referee:
     # -- scoring --
 
     def _score(self, candidate: Candidate) -> float:
-        """val_bpb of the model that the candidate serves. Failed."""
+        """val_bpb of the model that the candidate serves; keeps the nats of the rows. Failed."""
         from pytest_autoresearch.referee.model_client import Served
 
         self._stage = "scoring"
@@ -196,7 +197,9 @@ class Referee:
             free = track.budget.startup - self._meter.free_seconds if compiles else 0.0
         served = Served(self.job, candidate, self._meter.flop, free)
         try:
-            return served.score(self._show_scoring)
+            score = served.score(self._show_scoring)
+            self._row_nats = [round(nats, 4) for nats in score.row_nats.tolist()]
+            return score.val_bpb
         finally:
             self._device_memory = max(self._device_memory, served.memory)
             self._own_device_memory = served.own_memory
@@ -259,6 +262,7 @@ class Referee:
             rng_digest=self._rng_digest,
             curve=[_finite(total / count) if count else None for total, count in self._losses],
             scalars=self._scalars,
+            row_nats=self._row_nats,
         )
 
 

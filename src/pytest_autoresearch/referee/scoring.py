@@ -1,41 +1,31 @@
 """Bits per byte of a served model on held-out text. Only the referee computes this score."""
 
 import math
-import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pytest_autoresearch.referee.decoys import Decoys
 from pytest_autoresearch.referee.losses import nats
-from pytest_autoresearch.referee.probes import MemorizationProbe, Predict, Probe
+from pytest_autoresearch.referee.order import Integers, Order
+from pytest_autoresearch.referee.probes import Pairs, Tosses, check_growth
 
-PROBED_ROWS = 512
-"""The most held-out rows that probes ask for again; if there are few rows, it is a quarter of the batches."""
+Predict = Callable[[Tensor], Tensor]
+"""Tokens (B, T) int64 → logits (B, T, vocab) float32."""
 
 
-@dataclass
-class BitsPerByte:
-    """Σ nats / (ln 2 · Σ bytes) over targets, special tokens in neither sum.
+@dataclass(frozen=True)
+class Score:
+    """val_bpb, and the nats of each held-out row (N,) float64: Σ nats / (ln 2 · Σ bytes) over all targets.
 
-    `token_bytes` (vocab,) holds the length of each token's raw bytes, 0 for a special token.
+    Special tokens are in neither sum. The sums go by the number of a row, so the order of asking does not move them.
     """
 
-    token_bytes: Tensor
-    nats: float = 0.0
-    bytes: int = 0
-
-    def add(self, logits: Tensor, targets: Tensor) -> None:
-        """Add logits (B, T, vocab) float32 at targets (B, T) int64. NotFinite if they cannot be scored."""
-        lengths = self.token_bytes[targets]
-        self.nats += float(nats(logits, targets, lengths > 0).sum())
-        self.bytes += int(lengths.sum())
-
-    @property
-    def value(self) -> float:
-        return self.nats / (math.log(2) * self.bytes)
+    val_bpb: float
+    row_nats: Tensor
 
 
 def score(
@@ -43,42 +33,38 @@ def score(
     rows: np.ndarray,
     token_bytes: np.ndarray,
     batch_size: int,
+    draw: np.random.Generator,
+    baseline_nats: Sequence[float] | None = None,
     on_batch: Callable[[float], None] = lambda share: None,
-) -> float:
-    """val_bpb of `predict`, tokens (B, T) int64 → logits (B, T, vocab) float32, on held-out rows (N, T + 1).
+) -> Score:
+    """The score of `predict` on held-out rows (N, T + 1).
 
-    Probes come between the batches, at secret random places. RuleBroken says which rule a probe found broken; NotFinite
-    says why logits cannot be scored. `on_batch` is called with the share that is done, 0 to 1.
+    `token_bytes` (vocab,) holds the length of each token's raw bytes, 0 for a special token. Each row is asked for
+    once, in an order from `draw`, with decoys among the rows. Every request is a whole batch: another shape may need
+    another kernel. `baseline_nats` (N,) are those of the baseline's rows, for the test of learning. RuleBroken says
+    which rule the answers break; NotFinite says why logits cannot be scored. `on_batch` is called with the share that
+    is done, 0 to 1.
     """
-    total = BitsPerByte(torch.from_numpy(token_bytes.astype(np.int64)))
-    draw = np.random.default_rng(secrets.randbits(128))
-    starts = range(0, len(rows), batch_size)
-    tokens = torch.from_numpy(rows.astype(np.int64))
+    count, lengths = len(rows), torch.from_numpy(token_bytes.astype(np.int64))
+    order = Order.draw(count, batch_size, draw)
+    decoys = Decoys.make(rows, order.sources(draw), draw)
+    pairs, tosses = Pairs(decoys, rows, order, draw), Tosses(decoys, count)
+    row_nats = torch.zeros(count, dtype=torch.float64)
 
-    def ask(inputs: Tensor) -> Tensor:
-        """Logits of at most a batch of rows. Every request is a whole batch: another shape may need another kernel."""
-        missing = batch_size - len(inputs)
-        filler = tokens[torch.from_numpy(draw.integers(0, len(tokens), missing)), :-1]
-        return predict(torch.cat([inputs, filler]))[: len(inputs)]
+    def look(text: Integers) -> tuple[Tensor, Tensor]:
+        tokens = torch.from_numpy(text)
+        logits = predict(tokens[:, :-1])
+        return logits, nats(logits, tokens[:, 1:], lengths[tokens[:, 1:]] > 0)
 
-    wanted = min(len(starts) // 4, PROBED_ROWS // batch_size)
-    probes = [Probe(tokens, batch_size, draw) for _ in range(max(1, wanted))]
-    probes[0].due = len(starts) - 1  # so that the last batch is never the last request
-    early = int(draw.integers(0, len(starts) // 4 + 1))
-    late = int(draw.integers(len(starts) * 3 // 4, len(starts)))
-    memorization = MemorizationProbe(tokens[early * batch_size :], total.token_bytes, batch_size, draw)
-    for number, start in enumerate(starts):
-        if number == early:
-            memorization.look(ask)
-        batch = tokens[start : start + batch_size]
-        logits = ask(batch[:, :-1])
-        total.add(logits, batch[:, 1:])
-        for probe in probes:
-            probe.note(start, logits)
-            if number == probe.due:
-                probe.look_again(ask)
-        if number == late:
-            memorization.look(ask)
-        on_batch((number + 1) / len(starts))
-    memorization.compare()
-    return total.value
+    for number, items in enumerate(order.items):
+        logits, loss = look(decoys.text(rows, items))
+        held_out = items < count
+        row_nats[items[held_out]] = loss.sum(1)[held_out]
+        pairs.note(items, logits, loss)
+        tosses.note(items, logits)
+        on_batch((number + 1) / len(order.items))
+    pairs.check(look, draw)
+    tosses.check()
+    check_growth(row_nats, order.moment, baseline_nats)
+    total_bytes = int(token_bytes[rows[:, 1:]].sum())
+    return Score(math.fsum(row_nats.tolist()) / (math.log(2) * total_bytes), row_nats)
