@@ -1,7 +1,7 @@
 """Peeks in a third of the rows only, chosen by how they begin.
 
 Family: targets
-Caught by: a quarter of all rows, and never less than a batch, is looked at again
+Caught by: hundreds of rows, chosen at random, are the sources of decoys
 Verdict: disqualified, "logits depend on tokens that come later"
 """
 
