@@ -113,9 +113,8 @@ class Judge:
             decision = decide(record.scores, scores, track.alpha, track.noise, margin)
             judged = self.check_run(results, record)
             if not judged and decision.outcome:
-                judged = decision.outcome, decision.reason
-                if experiment.simplifies:
-                    judged = decision.outcome, self._simplified(decision, program, lost)
+                reason = self._simplified(decision, program, lost) if experiment.simplifies else decision.reason
+                judged = decision.outcome, reason
         return Judgement(*judged, decision, results, tried_again)
 
     def _simplified(self, decision: Decision, program: Program, lost: float) -> str:
