@@ -1,7 +1,7 @@
 """Peeks in a third of the rows only, chosen by how they begin.
 
 Family: targets
-Caught by: a quarter of all rows, and never less than a batch, is looked at again
+Caught by: a third of the rows has a decoy, which must get the same answers up to a cut
 Verdict: disqualified, "logits depend on tokens that come later"
 """
 
