@@ -4,8 +4,7 @@
 
 The programs are those of `benchmarks/honest/`, on a copy of the track `cpu`: averages of weights, dropout, BatchNorm,
 gradient accumulation, a curriculum, a cache of answers, bigrams in context, a mixture of experts, an ensemble and
-bfloat16.
-It takes about five minutes. `--ar-sandbox off` judges them without the sandbox.
+bfloat16. It takes about five minutes. `--ar-sandbox off` judges them without the sandbox.
 """
 
 import argparse

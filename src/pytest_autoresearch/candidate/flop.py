@@ -20,11 +20,11 @@ _CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)  # where no tensor says
 
 
 class FlopCounter(TorchDispatchMode):
-    """Sums the flop of all that contracts in its `with` block, backward passes included. Refuses what it cannot count.
+    """Sums the flop of all contractions in its `with` block, backward passes included. Refuses what it cannot count.
 
     For real, dense tensors the count equals that of torch's `FlopCounterMode` where that has a formula. That class is
-    too slow for the steps of a small model: it also keeps a table by module, and tries to decompose every operation
-    every time.
+    too slow for the steps of a small model: it also keeps a table by module, and tries to decompose each operation
+    each time.
     """
 
     supports_higher_order_operators = True
@@ -35,7 +35,7 @@ class FlopCounter(TorchDispatchMode):
         self._rules: dict[Any, Formula | Rule] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if types and any(map(_dispatches, types)):  # it calls operations on the tensors inside it: those are counted
+        if types and any(map(_dispatches, types)):  # the subclass calls operations on the tensors in it: count those
             return NotImplemented
         kwargs = kwargs or {}
         rule = self._rules.get(func)
@@ -85,9 +85,8 @@ class FlopCounter(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return (
-            False  # otherwise torch wraps the method above, and importing torch._dynamo costs the first step a second
-        )
+        # If True, torch wraps `__torch_dispatch__`, and importing torch._dynamo costs the first step a second.
+        return False
 
 
 def _dispatches(kind: type) -> bool:
@@ -136,12 +135,12 @@ UNSEEN = {
     (torch._C, "_jit_set_llga_enabled"): "torch.jit.enable_onednn_fusion",
     (torch._C, "_jit_pass_optimize_for_inference"): "torch.jit.optimize_for_inference",
 }
-"""Functions of torch that have kernels called without a dispatch mode, and what a program calls."""
+"""Functions of torch after which kernels run unseen by a dispatch mode, and the names by which programs know them."""
 
 
 @contextmanager
 def refusing_the_unseen() -> Iterator[None]:
-    """Refuse, for a block, what would work without a dispatch mode seeing it."""
+    """Refuse, for a block, whatever computes unseen by a dispatch mode: OPAQUE and UNSEEN."""
     kernels = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     for packet in (getattr(torch.ops.aten, name) for name in OPAQUE if hasattr(torch.ops.aten, name)):
         for overload in packet.overloads():

@@ -37,7 +37,7 @@ def _times(factor: Any) -> int:
 
 
 def product(a: Any, b: Any) -> int:
-    """(…, m, k) times (…, k, n) or (k), dense or sparse: what is not stored is not multiplied."""
+    """(…, m, k) times (…, k, n) or (k), dense or sparse. Only stored elements are multiplied."""
     flop = _times(a)
     if not _is_sparse(b):
         return flop * _stored(a) * (int(b.shape[-1]) if b.ndim > 1 else 1)
@@ -90,7 +90,10 @@ def _recurrent_at(inputs: int, weights: int, times: int = 1) -> Formula:
 
 
 def _weighted_bag(indices: int, weights: int) -> Formula:
-    """Sums of rows are not counted, sums of rows times weights are. The first argument has the rows' length."""
+    """Sums of weighted rows; plain sums of rows cost 0. `indices` and `weights` are places of arguments.
+
+    The last axis of the first argument is the rows' length.
+    """
 
     def formula(rows: Any, *args: Any, **kwargs: Any) -> int:
         given = (rows, *args)
@@ -101,9 +104,9 @@ def _weighted_bag(indices: int, weights: int) -> Formula:
 
 
 def _transform(flop: float, real: str = "inputs") -> Formula:
-    """`flop` · N · log2 N for each transform over N points, which `inputs` or `outputs` hold: 5 if complex, 2.5 if not.
+    """`flop` · N · log2 N for each transform over N points. `real`: whether "inputs" or "outputs" hold the N points.
 
-    The convention of FFTW's benchmarks, fftw.org/speed.
+    `flop` is 5 for complex points and 2.5 for real ones, as in FFTW's benchmarks (fftw.org/speed).
     """
 
     def formula(inputs: Any, dim: Any, *args: Any, out_val: Any, **kwargs: Any) -> float:

@@ -39,22 +39,25 @@ OPAQUE = {
     "quantized_rnn_tanh_cell",
     "_wrapped_quantized_linear_prepacked",
 }
-"""Operations that work by themselves, while torch takes them for compositions, which a dispatch mode never sees."""
+"""Operations that torch registers as compositions of others, so that a dispatch mode never sees them. In fact they
+compute by themselves."""
 
 CONTRACTS = re.compile(
     r"(?:^|_)(?:\w*(?:mm|mv|matmul|linear|solve|gemm)|v?dot|[cp]dist|q?conv(?:olution)?(?:\d?d)?|attention|rnn|lstm|gru"
     r"|fft|linalg|svd\w*|eig\w*|qr|lu|cholesky|inverse|einsum|matrix|embedding_(?:bag|byte|[24]bit))(?=_|\d|$)"
 )
-"""The names of operations that contract. One that has no formula is refused, in a later torch, too."""
+"""The names of operations that contract. Without a formula they are refused, those of a later torch included."""
 
 PLAIN = re.compile(
     r"upsample|prepack(?!ed)|unpack(?!ed)|pack_gemm|reorder|flatten_weight|thnn_fused|fftfreq|slice_inverse"
     r"|linalg_(?:cross|vector_norm|_powsum|check_errors)|sparse_mm_search"
 )
-"""The names of those among them that do not contract."""
+"""Names that match CONTRACTS, of operations that do not contract."""
 
 _KNOWN = frozenset(name.partition("::")[0] for name in torch._C._dispatch_get_all_op_names())
+"""The namespaces of operations that torch itself brings."""
 _TORCHS_OWN = frozenset(torch.library._impls)
+"""The kernels in Python that torch itself brings. A program's own come later."""
 
 
 def rule_for(func: Any) -> Formula | Rule:
@@ -77,7 +80,7 @@ def rule_for(func: Any) -> Formula | Rule:
 
 
 def name_of(func: OpOverload) -> str:
-    """`mm` for `aten::mm.out`, `addmm` for `aten::addmm_`, `quantized::linear` for that."""
+    """`mm` for `aten::mm.out`, `addmm` for `aten::addmm_`, `quantized::linear` for `quantized::linear`."""
     name = func._schema.name.removeprefix("aten::")
     return name if name.endswith("__") else name.removesuffix("_")
 

@@ -144,10 +144,10 @@ class Run:
         return tokens.to(self._device).to(torch.int64) & 0xFFFF  # the 16 bits, read without a sign
 
     def _keep_pace(self) -> None:
-        """Wait until the device has done all but the last steps.
+        """Wait until the device has done all but the last AHEAD steps.
 
-        Else a program that never looks at its loss queues more steps than its seconds allow. The first steps are
-        charged one by one, so there the host waits for each of them.
+        Without this, a program that never looks at its loss queues more steps than its seconds allow. The first steps
+        are charged one by one, so the host waits for each of them.
         """
         if self._batches <= Meter.WARM_UP_STEPS:
             finish_queue(self._device)

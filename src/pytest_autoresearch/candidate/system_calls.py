@@ -1,10 +1,10 @@
 """The system calls that a program may not make: a filter in the kernel (seccomp, Linux on x86-64 and ARM64).
 
-A program and all that it starts cannot signal, trace or write to the watcher and the referee. Under a budget in flop a
-program cannot start a process, or turn into another one: only the flop of its own process are counted. The filter
-cannot be taken off, and each process inherits it.
+A program, and each process that it starts, cannot signal or trace the watcher and the referee, nor write to their
+memory. Under a budget in flop it cannot start a process or turn into another one, because only the flop of its own
+process are counted. The filter cannot be removed, and each process inherits it.
 
-Run as a module, this tries the filter out and exits with the reason if it does not work.
+Run as a module, this tries the filter out, and exits with the reason if it does not work.
 """
 
 import ctypes
@@ -50,11 +50,14 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
 }
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF_…
 ALLOW, ERROR = 0x7FFF0000, 0x00050000  # SECCOMP_RET_…
-X32 = 0x40000000  # from here on: calls of another width on x86-64, and nothing elsewhere
+X32 = 0x40000000  # on x86-64 the numbers from here on are calls with 32-bit pointers; elsewhere there are none
 NUMBER, ARCHITECTURE = 0, 4  # offsets in the kernel's seccomp_data
 CLONE_THREAD = 0x10000
+NEVER = ("ptrace", "tkill", "pidfd_send_signal", "pidfd_getfd", "process_vm_readv", "process_vm_writev")
+TO_A_PROCESS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "prlimit64")
+"""Calls whose first argument is a process or a group."""
 OWNERS = {"fcntl": (8, 15), "ioctl": (0x8901, 0x8902)}
-"""F_SETOWN, F_SETOWN_EX, FIOSETOWN, SIOCSPGRP: they have the kernel send any signal to any process."""
+"""F_SETOWN, F_SETOWN_EX, FIOSETOWN, SIOCSPGRP: with them the kernel sends any signal to any process."""
 PR_SET_NO_NEW_PRIVS = 38
 SET_MODE_FILTER, ALL_THREADS, NO_SLOWDOWN = 1, 1, 4
 """NO_SLOWDOWN is SECCOMP_FILTER_FLAG_SPEC_ALLOW: else older kernels slow all of the process's code down."""
@@ -65,7 +68,8 @@ Instruction = tuple[int, int, int, int]
 def confine(channel: socket.socket, starts_processes: bool) -> None:
     """Filter the system calls of this process, the watcher's child, from here on.
 
-    The referee is at the other end of `channel`. Where filters do not work the session's header has said so.
+    The referee is at the other end of `channel`. Where filters do not work this does nothing: the session's header has
+    said so.
     """
     if not starts_processes:
         refuse_in_words()
@@ -77,7 +81,7 @@ def confine(channel: socket.socket, starts_processes: bool) -> None:
 
 
 def refuse_in_words() -> None:
-    """Have Python say in plain words why no process starts. What enforces it is the filter."""
+    """Have Python say in plain words why no process starts. The filter enforces it."""
 
     def refuse(*arguments: Any) -> NoReturn:
         raise PermissionError(NO_PROCESS)
@@ -94,24 +98,23 @@ def refuse_in_words() -> None:
 
 
 def rules(above: Sequence[int], starts_processes: bool) -> list[list[Instruction]]:
-    """The rules of the filter. `above`: the processes, and as negative numbers the groups, that get no signal."""
+    """The rules of the filter. `above`: the processes that get no signal, and their groups as negative numbers."""
     column, _ = _machine()
 
     def refused(name: str, *checks: Instruction, error: int = errno.EPERM) -> list[Instruction]:
-        """Refuse a call, if one of the checks does not lead past its end."""
+        """Refuse a call, unless one of the checks jumps past the end of the rule."""
         rest = [*checks, (RETURN, 0, 0, ERROR | error)]
         number = NUMBERS[name][column]
         return [] if number is None else [(LOAD, 0, 0, NUMBER), (EQUAL, 0, len(rest), number), *rest]
 
     def refused_for(name: str, argument: int, values: Sequence[int]) -> list[Instruction]:
         """Refuse a call if an argument (32 bits, as the kernel reads it) is one of the values."""
-        jumps = [(EQUAL, len(values) - i - 1, int(i == len(values) - 1), v & 0xFFFFFFFF) for i, v in enumerate(values)]
+        left = range(len(values) - 1, -1, -1)  # equal: jump over the other checks; the last unequal: past the end
+        jumps = [(EQUAL, n, int(n == 0), value & 0xFFFFFFFF) for n, value in zip(left, values, strict=True)]
         return refused(name, (LOAD, 0, 0, 16 + 8 * argument), *jumps)
 
-    found = [refused(name) for name in ("ptrace", "tkill", "pidfd_send_signal", "pidfd_getfd")]
-    found += [refused(name) for name in ("process_vm_readv", "process_vm_writev")]
-    found += [refused_for(name, 0, [*above, -1]) for name in ("kill", "tgkill", "rt_sigqueueinfo")]
-    found += [refused_for(name, 0, [*above, -1]) for name in ("rt_tgsigqueueinfo", "prlimit64")]
+    found = [refused(name) for name in NEVER]
+    found += [refused_for(name, 0, [*above, -1]) for name in TO_A_PROCESS]
     found += [refused_for(name, 1, values) for name, values in OWNERS.items()]
     if not starts_processes:
         found += [refused(name) for name in ("fork", "vfork", "execve", "execveat")]

@@ -30,7 +30,7 @@ def leave_keyring() -> None:
 
 
 def watch(channel: socket.socket) -> None:
-    """Fork: the child process returns and becomes the program, and this process watches it and never returns.
+    """Fork. The child process returns and becomes the program; this process watches it and never returns.
 
     When the child ends, or the referee closes the socket, this process kills the child and all processes that it
     started, and exits as the child did. A thread could not do this: it would wait for a program that holds the

@@ -43,8 +43,8 @@ class Meter:
 
     WARM_UP_STEPS = 10
     RECENT_STEPS = 10
-    """A step is expected to cost, per token, what the second most expensive of so many last ones did: one may be an
-    exception, such as a first step that also looks at the data."""
+    """A step is expected to cost, per token, as much as the second most expensive of so many last steps. The most
+    expensive one may be an exception, such as a first step that also looks at the data."""
     SLACK = 0.01
     """The share of the budget by which the end of a step, or work after the last batch, may miss the budget."""
 
@@ -66,8 +66,8 @@ class Meter:
         self._costs: deque[float] = deque(maxlen=self.RECENT_STEPS)  # per token, of the last steps
         self._largest = 0.0  # what the most expensive step cost
         self._in_hand = 0  # tokens of the batch that the program works on
-        self._spent_at_end: float | None = None  # when another batch was refused
-        self._slack = 0.0
+        self._spent_at_end: float | None = None  # what was spent when another batch was refused
+        self._allowed_after = 0.0  # what work after the last batch may cost
 
     def start(self, now: float) -> None:
         """Note that the first batch is handed out. Later calls change nothing."""
@@ -76,10 +76,9 @@ class Meter:
             self._startup = now - self._began
 
     def draw(self, tokens: int, flop: int, now: float) -> bool:
-        """Whether the program gets the batch of `tokens` tokens that it asks for. The step before it has ended.
+        """Whether the program gets the batch of `tokens` tokens that it asks for. Asking ends the step before it.
 
-        `flop` is the total of the run so far. A batch is granted if the run still has budget for it, and ends nearer
-        to its budget with another such step than without it.
+        `flop` is the total of the run so far. See `allows_step`.
         """
         self.end_step(flop, now)
         if self.allows_step(tokens):
@@ -116,11 +115,10 @@ class Meter:
 
     def finish(self, flop: int, now: float) -> None:
         """Note that `train` has returned. Work after its last step is charged like any other work."""
-        self._slack = self._tolerance(self._largest)  # of the steps before: the last one may have been stretched
+        self._allowed_after = self._tolerance(self._largest)  # before the last step ends, which may have been stretched
         self.end_step(flop, now)
         self.start(now)  # a program that asked for no batch has not started before
         assert self._last is not None
-        self.flop = flop
         self._finished = True
         self._afterwards += now - self._last
         self._last = now
@@ -177,11 +175,6 @@ class Meter:
         return self._steady_seconds + self._afterwards + sum(seconds for seconds, _ in self._warm_up)
 
     @property
-    def warms_up(self) -> bool:
-        """Whether the run is in its first steps, which may compile: their charge may still fall."""
-        return self._compiles and self.steps < self.WARM_UP_STEPS
-
-    @property
     def progress(self) -> float:
         """The share of the budget that is spent, or of the tokens that may be drawn if that is more: 0 to 1."""
         drawn = (self.tokens + self._in_hand) / self.token_limit if self.token_limit else 0.0
@@ -196,9 +189,9 @@ class Meter:
         return self.spent < self.budget.amount and self.spent + cost <= self.budget.amount + self._tolerance(cost)
 
     def _tolerance(self, cost: float) -> float:
-        """How much more than the budget may be spent, if a step costs `cost`: half a step, at most SLACK.
+        """How much more than the budget may be spent if a step costs `cost`: half a step, and at most SLACK.
 
-        Steps do not end exactly on the budget. Steps are whole, so nothing is left over if they are its unit.
+        The budget usually ends within a step. A budget in steps ends with one, so there it is 0.
         """
         return 0.0 if self.budget.unit == "steps" else min(cost / 2, self.SLACK * self.budget.amount)
 
@@ -211,14 +204,14 @@ class Meter:
     def overspent(self) -> str:
         """A sentence if the run spent more than its budget allows, else "".
 
-        The last step, which was allowed, may cost more than those before it: by SLACK of the budget. What comes after
-        it may cost half of the most expensive step, and no more than that share either.
+        The last step was allowed, so it may cost a little more than expected: up to 2 · SLACK beyond the budget. Work
+        after it may cost half of the most expensive step, and at most SLACK of the budget.
         """
         amount, unit = self.budget.amount, self.budget.unit
         hiccup = 1.0 if unit == "s" else 0.0  # seconds that a busy machine may take in the last step
         at_end = self._spent_at_end or 0.0
         most_at_end = amount * (1.0 if unit == "steps" else 1 + 2 * self.SLACK)
-        if self.spent <= max(amount, min(at_end, most_at_end)) + self._slack + hiccup:
+        if self.spent <= max(amount, min(at_end, most_at_end)) + self._allowed_after + hiccup:
             return ""
         after = self.spent - at_end
         words = f", {after:.3g} of it after the last batch" if at_end and after else ""

@@ -1,6 +1,6 @@
-"""Processes below another one, from the kernel (Linux): what they are, what they have used, and their end.
+"""The descendants of a process (Linux; elsewhere none are found): what they have used, and how to kill them.
 
-Elsewhere there are none to be found. Nothing here recurses: a program may make a chain of thousands.
+Nothing here recurses, because a program may make a chain of thousands.
 """
 
 import ctypes
@@ -19,10 +19,10 @@ LISTS_CHILDREN = os.path.exists("/proc/thread-self/children")  # a kernel may be
 
 @dataclass(frozen=True)
 class Process:
-    """A process at one moment. `depth`: levels below the process that was asked about; `group`: its process group.
+    """A process at one moment. `depth` is its level below the process that was asked about, which has 0.
 
-    `cpu` and `cpu_of_children` are CPU seconds, of its own and of the children that it has waited for. `started` tells
-    it from an earlier process of the same number.
+    `cpu` holds its own CPU seconds, `cpu_of_children` those of the children that it has waited for. `started` (in ticks
+    since boot) tells it from an earlier process with the same number.
     """
 
     pid: int
@@ -78,7 +78,7 @@ def _children(pid: int) -> list[int]:
 
 
 def kill(processes: Iterable[Process]) -> None:
-    """Kill processes, and their groups first: a group dies at once, however fast its members fork.
+    """Kill the groups of processes, then the processes. A group dies at once, however fast its members fork.
 
     This process's own group is spared.
     """

@@ -34,8 +34,8 @@ class Job:
     """The first message: the settings of the run.
 
     `memory` is the track's limit in bytes, None for no limit. Each `Ask` is about (batch_size, sequence_length) tokens.
-    With `shares_device`, logits go into device memory, and its descriptor is sent before the first `Ask`. Otherwise
-    they go into the host's shared memory. `train_tokens` is the length of the training text.
+    `train_tokens` is the length of the training text. With `shares_device`, logits go into device memory, and its
+    descriptor is sent before the first `Ask`. Otherwise they go into the host's shared memory.
     """
 
     seed: Count

@@ -27,10 +27,10 @@ class RunStats:
     """Measurements of runs: each list has one entry per run, in the order of the seeds.
 
     `val_bpb` is None for a run without a score. `curve` holds the mean training loss (nats per token) in each hundredth
-    of the budget. `free_seconds` are the seconds of import, building and compilation that were not charged. `tokens` is
-    how many tokens were drawn.
-    `first_answer` is by how many seconds the first answer took longer than the median answer. `memory_gb` is the peak.
-    `isolation` is "sandbox" or "process": what separated the program from its score.
+    of the budget. `free_seconds` are the seconds of import, building and compilation that were not charged.
+    `first_answer` is by how many seconds the first answer took longer than the median answer. `tokens` is how many
+    tokens were drawn. `memory_gb` is the peak. `isolation` is "sandbox" or "process": what separated the program from
+    its score.
     """
 
     val_bpb: list[float | None] = field(default_factory=list)

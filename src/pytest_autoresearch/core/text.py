@@ -13,7 +13,7 @@ from pytest_autoresearch.core.errors import UsageError
 def read_source(path: Path, at_most: int) -> str:
     """The text of a file of source code. UsageError in one line: no regular file, too large, not UTF-8, unreadable.
 
-    Waits for nothing, unlike a plain `read` of a pipe, and never reads more than is allowed.
+    It does not wait for a pipe, as a plain `read` would, and never reads more than `at_most` bytes.
     """
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:

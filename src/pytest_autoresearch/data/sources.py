@@ -64,7 +64,7 @@ def private_folders(name: str, root: Path) -> list[Path]:
     """The folders that may hold held-out text: our cache, the hub's caches, and the corpus itself if it is a path.
 
     A sandbox must hide them from candidates. It can hide only existing folders, so this creates the folders that
-    `open_corpus` and `prepare` will write to. What must be hidden of the standard library, `find_held_out` says.
+    `open_corpus` and `prepare` will write to. `find_held_out` says what must be hidden of the standard library.
     """
     written = [cache_folder(), *(hub_folders() if _is_on_hub(name) else [])]
     for folder in written:
@@ -78,8 +78,8 @@ def private_folders(name: str, root: Path) -> list[Path]:
 def find_held_out(name: str, shown: Iterable[Path]) -> list[Path]:
     """The files and folders with held-out text in the folders that a sandbox shows to candidates.
 
-    Only "stdlib" has such: every Python on the machine has a copy of it. Takes some 0.1 s, the time of a search in
-    these folders. See `stdlib.find_copies`.
+    Only "stdlib" has such text: every Python on the machine has a copy of it. The search takes some 0.1 s. See
+    `stdlib.find_copies`.
     """
     return list(find_copies(shown)) if name == "stdlib" else []
 

@@ -10,22 +10,22 @@ HELD_OUT = (
     *("ftplib", "imaplib", "mailbox", "modulefinder", "poplib"),
     *("pyclbr", "smtplib", "tabnanny", "trace", "xmlrpc"),
 )
-"""The held-out modules. A change changes every score on the corpus.
+"""The held-out modules. A change here changes every score on the corpus.
 
 Python 3.11 to 3.14 have them all, also where a distribution splits its library. No program needs them to train: they
-speak to servers, which the sandbox does not let them reach, or are tools for source code. Nothing of the library
-imports them but on such use, little of their text stands elsewhere in it, and a model finds them as hard as the rest.
+talk to servers, which the sandbox does not let them reach, or are tools for source code. The rest of the library
+imports them for such use only and repeats little of their text, and a model finds them as hard as the rest.
 """
 AT_LEAST = 3
 """A folder with so many of these modules, or of their stubs, is a standard library, or stubs of one."""
-PACKAGE = {"client.py", "server.py"}
-"""Files of xmlrpc, the only one of these modules that is a package, and that other packages bring along."""
+XMLRPC = {"client.py", "server.py"}
+"""The files of xmlrpc. It is the only one of these modules that is a package, and other packages carry copies of it."""
 PACKAGES = {"site-packages", "dist-packages"}
 PACKED = (".zip", ".tgz", ".tar.gz", ".tar.xz")
 DOCUMENTS = ("/usr/share/doc", "/usr/src", "/usr/local/share/doc", "/usr/local/src")
 """Folders that may hold sources of Python or its documentation, and nothing that a program needs to run."""
 PRUNED = {"__pycache__", "doc", "icons", "include", "locale", "man", "node_modules"}
-"""Names of folders that hold no standard library, though perhaps many files."""
+"""Names of folders that may hold many files, but no standard library."""
 
 
 def is_held_out(path: PurePath) -> bool:
@@ -37,11 +37,14 @@ def is_held_out(path: PurePath) -> bool:
 
 
 def find_copies(folders: Iterable[Path]) -> Iterator[Path]:
-    """All paths under `folders` that may hold held-out text: what a sandbox that shows these folders must hide.
+    """All paths under `folders` that may hold held-out text: a sandbox that shows these folders must hide them.
 
-    Of the library that runs these are the files and folders of the modules, and its tests, which quote them. A compiled
-    file is among them even before it exists. Libraries and packages of other Pythons, stubs of the library and archives
-    of Python are there as a whole, what conda has unpacked too. Links are not followed.
+    - Of the library that runs: the files and folders of the held-out modules, their compiled files even if they do not
+      exist yet, and the tests, which quote them.
+    - As a whole: libraries and packages of other Pythons, stubs of the library, archives of Python, and what conda has
+      unpacked.
+
+    Links are not followed.
     """
     yield from map(Path, (*DOCUMENTS, *([sys.pycache_prefix] if sys.pycache_prefix else [])))
     roots = {folder.resolve() for folder in folders}
@@ -64,7 +67,7 @@ def _copies_under(root: str, needed: set[str]) -> Iterator[Path]:
                 yield Path(here)
                 continue
             yield from _held_out_in(Path(here))
-        elif here.endswith("/xmlrpc") and PACKAGE.issubset(names):
+        elif here.endswith("/xmlrpc") and XMLRPC.issubset(names):
             yield Path(here)
         yield from (
             Path(here, name) for name in names if name.startswith(("python", "Python")) and name.endswith(PACKED)

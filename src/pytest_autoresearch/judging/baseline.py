@@ -77,7 +77,7 @@ class Baseline:
         return Record(program.sha, program.code_sha, fingerprint)
 
     def lost(self, record: Record) -> float:
-        """By how much the best record so far on the platform, of any program, is below this one; 0 if none is."""
+        """By how many val_bpb the platform's best record so far, of any program, is below this one; 0 if none is."""
         return max(0.0, _above(self._read().best.get(digest(record.fingerprint), []), record.scores))
 
     def unknown_since(self, program: Program, budget: str = "") -> Record | None:
@@ -172,7 +172,7 @@ class Baseline:
         """The text of `baseline.json` with this record and promotion.
 
         Drops the records of other programs, but keeps the best scores of each platform. A program that was changed by
-        hand is a new beginning.
+        hand begins anew: it drops those of its platform, too.
         """
         known = self._read()
         same = [other for other in known.records if other.code_sha == record.code_sha]
@@ -222,8 +222,8 @@ class _Document:
 
 def _above(low: Sequence[float], high: Sequence[float]) -> float:
     """By how much the mean of `high` is above that of `low`, over the seeds that both have; 0 if there are none."""
-    pairs = list(zip(low, high, strict=False))
-    return fmean(theirs - mine for mine, theirs in pairs) if pairs else 0.0
+    differences = [b - a for a, b in zip(low, high, strict=False)]
+    return fmean(differences) if differences else 0.0
 
 
 def _same_place(record: Record, other: Record) -> bool:

@@ -61,21 +61,18 @@ class Judge:
         `again`: a signal from outside may have ended the first try. An experiment gets one such second try, because a
         program can also send the signal itself when its luck is bad.
         """
-        track = self.context.track
-        folder = self.context.evidence.of(track.name, name, program.sha) / f"seed-{seed}"
+        track, evidence = self.context.track, self.context.evidence
         spec = JobSpec(
             program.source,
             seed,
             track,
             self.context.data_key,
-            self.context.relative(folder),
+            self.context.relative(evidence.of(track.name, name, program.sha) / f"seed-{seed}"),
             self.context.options.sandbox,
+            baseline_nats=evidence.row_nats(track.name, record.program_sha, seed) if record else None,
         )
-        spec = within_limits(spec, record)
-        if record:
-            nats = self.context.evidence.row_nats(track.name, record.program_sha, seed)
-            spec = replace(spec, baseline_nats=nats)
-        return self._run(f"{name} run {seed + 1}/{track.seeds}" + " again" * again, spec)
+        label = f"{name} run {seed + 1}/{track.seeds}" + " again" * again
+        return self._run(label, within_limits(spec, record))
 
     def _run(self, label: str, spec: JobSpec) -> RunResult:
         seconds = spec.track.budget.limit + GRACE
@@ -116,13 +113,12 @@ class Judge:
             decision = decide(record.scores, scores, track.alpha, track.noise, margin)
             judged = self.check_run(results, record)
             if not judged and decision.outcome:
-                judged = decision.outcome, decision.reason
-                if experiment.simplifies:
-                    judged = decision.outcome, self._simplified(decision, program, lost)
+                reason = self._simplified(decision, program, lost) if experiment.simplifies else decision.reason
+                judged = decision.outcome, reason
         return Judgement(*judged, decision, results, tried_again)
 
     def _simplified(self, decision: Decision, program: Program, lost: float) -> str:
-        """The reason for the verdict on a simpler program: how much simpler it is, and where the margin begins."""
+        """The reason for the verdict on a simpler program: how much simpler it is, and from where its margin counts."""
         _, sizes = compare_sizes(program.source, self.context.baseline_program.source)
         reason = f"simpler ({sizes}) and {decision.reason}" if decision.outcome is Outcome.KEPT else decision.reason
         margin = f"{self.context.track.simplify_margin:g}"

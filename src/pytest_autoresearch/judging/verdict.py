@@ -43,9 +43,9 @@ def decide(
 
     A full judgement has as many seeds as there are baseline scores. `noise` is the known standard deviation of a
     paired difference between two equally good programs. With a `margin` the test asks whether the experiment is worse
-    by less than the margin, instead of whether it is better (a non-inferiority test); with a negative one, whether it
-    is better by more. A p-value at or above `futility`
-    ends the judgement after any seed.
+    by less than the margin, instead of whether it is better (a non-inferiority test). With a negative margin it asks
+    whether the experiment is better by more than that. A p-value at or above `futility` ends the judgement after any
+    seed.
     """
     differences = [score - record for score, record in zip(scores, baseline, strict=False)]
     if not differences:
@@ -59,8 +59,9 @@ def decide(
     if len(differences) < len(baseline) and p_value < futility:
         return Decision(None, delta, p_value)
     if len(differences) == len(baseline) and p_value < alpha:
-        why = f"worse by less than {margin:.4g}" if margin > 0 else f"better by more than {-margin:.4g}"
-        why = why if margin else "beats the baseline by more than noise"
+        why = "beats the baseline by more than noise"
+        if margin:
+            why = f"worse by less than {margin:.4g}" if margin > 0 else f"better by more than {-margin:.4g}"
         return Decision(Outcome.KEPT, delta, p_value, why)
     if delta >= margin:
         return Decision(Outcome.DISCARDED, delta, p_value, f"not below {bound}")

@@ -1,7 +1,7 @@
 """The size of a program, to tell whether another one is simpler: tokens of code, however they are laid out.
 
-Tokens are counted in the syntax tree and not in the text. What can stand in the place of statements costs at least as
-much as they do: a tuple, a call or a lambda that holds them, `:=`, `and`, several imports on one line.
+Tokens are counted in the syntax tree and not in the text. Statements that are packed into something else cost at least
+as much as before: into a tuple, a call, a lambda, `:=`, `and`, or several imports on one line.
 """
 
 import ast
@@ -9,14 +9,14 @@ import ast
 from pytest_autoresearch.programs.compare import literal, without_docstrings
 
 NUMBER_CHARACTERS, NAME_CHARACTERS = 32, 64
-"""How much of a number or a name is one token. Of a string each byte is: even a compressed program in a string costs
-more than the program."""
+"""How many characters of a number or a name are one token. Of a string each byte is one: even a compressed program in
+a string costs more than the program."""
 RUNS_TEXT = frozenset(
     {"exec", "eval", "compile", "builtins", "__builtins__", "__import__", "import_module", "exec_module", "runpy"}
     | {"CompilationUnit", "FunctionType", "CodeType", "InteractiveInterpreter", "marshal", "pickle"}
     | {"__doc__", "__file__", "getsource", "getdoc", "getcomments", "linecache"}
 )
-"""Names by which a program may run code that is not counted, or read text that is not counted."""
+"""Names by which a program may run code, or read text, that is not counted."""
 _METHODS = frozenset({"eval", "compile"})
 """Those of RUNS_TEXT that are harmless behind a dot: `model.eval()`, `torch.compile(model)`."""
 _FREE = (
@@ -64,7 +64,7 @@ def code_tokens(source: str) -> int:
 
 
 def runs_text(source: str) -> dict[str, int]:
-    """How often a program uses each name of RUNS_TEXT, as a string too. Raises the errors of `ast.parse`."""
+    """How often a program uses each name of RUNS_TEXT, strings included. Raises the errors of `ast.parse`."""
     found: dict[str, int] = {}
     for node in ast.walk(without_docstrings(source)):
         texts = [value for field, value in ast.iter_fields(node) if isinstance(value, str) and field != "kind"]
@@ -116,7 +116,7 @@ def _literal_tokens(value: object) -> int:
 
 
 def _is_plain(annotation: object) -> bool:
-    """Whether an annotation only names a type, and so neither does anything nor holds anything."""
+    """Whether an annotation only names a type, so that it can hold no code."""
     return isinstance(annotation, ast.AST) and all(
         isinstance(node, _ANNOTATION) or (isinstance(node, ast.Constant) and node.value in (None, ...))
         for node in ast.walk(annotation)

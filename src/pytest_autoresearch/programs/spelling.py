@@ -70,7 +70,7 @@ def _is_registered(node: ast.stmt) -> bool:
 def _assigned_inside(node: ast.stmt) -> dict[str, int]:
     """The names that assignments and definitions inside a compound statement bind, and the line of each.
 
-    Not among them: `_x`, and names that the statement also imports.
+    Names such as `_x`, and names that the statement also imports, are not among them.
     """
     found: dict[str, int] = {}
     imported = set[str]()

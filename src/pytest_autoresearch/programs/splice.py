@@ -147,7 +147,8 @@ class _Change:
 class _Order:
     """The places that a statement must stay below (`last_first`) or above to keep its order with others.
 
-    Keeps a few large sets, one for each place: then the work is done by set operations, and not name by name.
+    There is one set of names for each place, because an overlay may have thousands of statements and names, and set
+    operations are faster than going name by name.
     """
 
     def __init__(self, last_first: bool) -> None:

@@ -21,8 +21,8 @@ def unix(source: str) -> str:
 
 
 DEPTH = 100
-"""How many levels of its syntax tree a source may have. Real programs have some 20, and Python's own functions for
-trees are recursive: they work up to here wherever they are called from."""
+"""How many levels the syntax tree of a source may have. Real programs have some 20. Python's own functions for trees
+are recursive, and work up to here wherever they are called from."""
 
 
 @lru_cache(maxsize=16)
@@ -37,7 +37,7 @@ def parse(source: str) -> ast.Module:
             line = source.count("\n", 0, source.index("\0")) + 1
             raise SyntaxError("source code cannot contain null bytes", (None, line, None, None))
         encoding, lines = tokenize.detect_encoding(io.BytesIO(source.encode()).readline)
-        if codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):  # in another one a comment here may be code
+        if codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):  # in another one a comment may be code
             raise SyntaxError(f"declares the encoding {encoding}; it must be UTF-8", (None, len(lines), None, None))
         tree = ast.parse(source)
         level: list[ast.AST] = [tree]

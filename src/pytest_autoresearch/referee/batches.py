@@ -1,7 +1,5 @@
 """The batches of a run. The referee draws them, so that a program reads no more of the text than it is given."""
 
-from functools import lru_cache
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +17,6 @@ class Batches:
         self._random = np.random.default_rng(seed)
         self._length = self._usual_length = rows.shape[1] - 1
         self._coming = np.empty(0, dtype=np.int64)  # numbers of the sequences that are left of this epoch
-        self._sequences = lru_cache(maxsize=1)(self._cut)
 
     def draw(self, batch_size: int, sequence_length: int) -> Rows:
         """The next batch, (batch_size, sequence_length + 1). ValueError if there can be no such batch.
@@ -28,7 +25,7 @@ class Batches:
         cut anew. Each epoch is a new permutation; if one ends within a batch, the next one fills it.
         """
         check_draw(batch_size, sequence_length, self._usual_length, self._rows.size)
-        sequences = self._sequences(sequence_length)
+        sequences = self._cut(sequence_length)
         if sequence_length != self._length:
             self._length, self._coming = sequence_length, self._coming[:0]
         epochs = -(-(batch_size - len(self._coming)) // len(sequences))

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_autoresearch.referee.order import Integers
+
 PLACES = 48
-"""The most places of a row that may be tossed for. About one in four is: it must be behind the cut, and another token
-must be known to stand between the two that are beside it."""
+"""The most places of a row that a coin may be tossed for. About one in four of them is used: the place must be behind
+the cut, and the text must have another token that stands between the same two neighbours."""
 SAMPLE = 64
 """Rows that are searched for a text to go on with."""
 INDEXED = 2**20
 """Tokens of held-out text that are searched for a token to put in."""
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -61,22 +61,22 @@ class Decoys:
 
 
 def _change_future(row: Integers, rows: NDArray[np.uint16], draw: np.random.Generator) -> int:
-    """Let `row` go on as another row from a random place on. Returns the last position before the change.
+    """Let `row` (T + 1,) go on as another row from a random place on. Returns the last position before the change.
 
-    The text is taken from behind the same two tokens, or the same one, if a sample of the rows has them: texts change
-    there without a jolt that a model could notice. If no text can be put in, the row stays and T − 1 is returned.
+    If a sample of the rows has the same two tokens, or the same last one, the new text is what follows them there: so
+    the change is no jolt that a model could notice. If no text can be put in, the row stays and T − 1 is returned.
     """
     length = len(row) - 1
     if length < 2:
         return length - 1
     cut = int(draw.integers(length - 1))
     others = rows[draw.choice(len(rows), min(SAMPLE, len(rows)), replace=False)]
-    fits = others[:, 1 : cut + 2] != row[cut + 1]  # at which place of which row the text to put in may begin
-    same = fits & (others[:, : cut + 1] == row[cut])
-    longer = same[:, 1:] & (others[:, :cut] == row[cut - 1])
-    aligned = np.zeros_like(fits)
-    aligned[:, -1] = fits[:, -1]
-    for allowed, shift in ((longer, 2), (same, 1), (aligned, 1)):
+    fits = others[:, 1 : cut + 2] != row[cut + 1]  # (SAMPLE, cut + 1): a new text may begin at this place
+    one_same = fits & (others[:, : cut + 1] == row[cut])
+    two_same = one_same[:, 1:] & (others[:, :cut] == row[cut - 1])
+    same_place = np.zeros_like(fits)
+    same_place[:, -1] = fits[:, -1]
+    for allowed, shift in ((two_same, 2), (one_same, 1), (same_place, 1)):
         if len(found := np.argwhere(allowed)):
             other, begin = found[draw.integers(len(found))]
             row[cut + 1 :] = others[other, begin + shift :][: length - cut]
@@ -85,7 +85,7 @@ def _change_future(row: Integers, rows: NDArray[np.uint16], draw: np.random.Gene
 
 
 def _places(cut: int, length: int, draw: np.random.Generator) -> Integers:
-    """Places behind the cut to toss for, in increasing order: no two of them are neighbours."""
+    """Places behind the cut to toss for, in increasing order. No two of them are neighbours."""
     every_second = np.arange(1 + draw.integers(2), length, 2)
     some = np.sort(draw.permutation(every_second)[:PLACES])
     return some[some > cut + 1]
@@ -103,9 +103,9 @@ class Neighbours:
         self._keys, self._tokens = keys[order], some[:, 1:-1].ravel()[order]
 
     def exchange(self, row: Integers, places: Integers, draw: np.random.Generator) -> dict[int, int]:
-        """place → another token that stands between the same two neighbours elsewhere, where there is one.
+        """For each place where there is one, another token that stands between the same two neighbours elsewhere.
 
-        If there is none for any of the places, it is one that stands behind the left neighbour, else any one.
+        If no place has one, it is a token that stands behind the same left neighbour, and if no place has that, any.
         """
         for width in (0, 16, 32):  # bits of the neighbours that need not agree
             found = {}

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DECOYS = 512
-"""The most decoys, but a third of the rows if that is less, and a sixteenth if that is more."""
+"""How many decoys there are, but at most a third of the rows and at least a sixteenth. The rest of a batch is added."""
 
 Integers = NDArray[np.int64]
 
@@ -16,8 +16,8 @@ Integers = NDArray[np.int64]
 class Order:
     """Which item each slot of each request holds: `items` (requests, batch_size).
 
-    Items 0 … N − 1 are the held-out rows, and N, N + 1, … are the decoys. `moment` (N,) says when a row is asked for:
-    N independent uniform random numbers, in whose order the rows come.
+    Items 0 … N − 1 are the held-out rows, and N, N + 1, … are the decoys. `moment` (N,) holds a uniform random number
+    for each row. The rows are asked for in the order of these numbers.
     """
 
     items: Integers
@@ -40,9 +40,9 @@ class Order:
         return cls(items, moment)
 
     def sources(self, draw: np.random.Generator) -> Integers:
-        """A held-out row for each decoy to begin as: from any other request, before or after the decoy's, alike.
+        """The number of a held-out row for each decoy (E,) to begin as, from any other request, earlier or later.
 
-        If decoys came before their sources only, whoever remembers rows could tell a source that comes later.
+        If all decoys came before their sources, a model that remembers rows could tell which rows are sources.
         """
         count = len(self.moment)
         found = []
@@ -62,10 +62,10 @@ class Order:
 
 
 def _deal(decoys: int, requests: int, batch_size: int) -> Integers:
-    """How many of so many decoys each request gets, of at most `batch_size` items.
+    """How many of the decoys each request gets, at most `batch_size`.
 
-    The first request gets three times as many as the last, because a decoy tells most while none of its text has been
-    asked for. If that does not fit, because the rows are few, all get as many.
+    The first request gets three times as many as the last, because a decoy tells most before its text has been asked
+    for. If the first one has no room for so many, because the rows are few, all requests get the same number.
     """
     dealt = np.zeros(requests, dtype=np.int64)
     for first in (3.0, 1.0):

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,9 +23,9 @@ MOMENTS = tuple(eighth / 8 for eighth in range(1, 8))
 """Parts of the requests after which the rows that gain most must not come too often."""
 CLEAR = (0.0, 4.0, 8.0)
 EARLY = (1.0, 0.5, 0.25)
-"""Tosses are tested nine times: without those that move the model by less than so many nats, in so large a part of the
-requests. A model that looks ahead in few rows stands out where it is sure, one that remembers all rows and is honest in
-those that it nearly knows stands out early."""
+"""Tosses are tested nine times: those with a gain of at least so many nats (CLEAR), in the first requests up to so
+large a share of all (EARLY). A model that looks ahead in few rows shows it in large gains. One that remembers all rows,
+and is honest where a row is nearly one of them, shows it in the first requests."""
 FOREIGN_FUTURES = 1024
 """The most held-out rows that are asked for once more, with foreign futures, if arithmetic is not repeatable."""
 LATER_TOKENS = "logits depend on tokens that come later"
@@ -47,13 +46,13 @@ class RuleBroken(Exception):
     """The answers depend on something that they must not depend on."""
 
 
-def beyond_chance(total: float, squares: float, tests: int = 1) -> bool:
+def beyond_chance(total: float, squares: float, tests: int) -> bool:
     """Whether a sum is larger than chance explains, for one of so many tests.
 
-    The sum is of independent numbers c_i · x_i, and `squares` of all c_i². If each x_i is 1 or −1 by a coin's toss,
-    the chance of a sum above z · sqrt(squares) is at most exp(−z² / 2) (Hoeffding 1963, "Probability inequalities for
-    sums of bounded random variables"). So it is if each x_i is uniform with variance 1 (Arbel et al. 2020, "On strict
-    sub-Gaussianity").
+    `total` is the sum of independent numbers c_i · x_i, and `squares` the sum of all c_i². If each x_i is 1 or −1 by a
+    coin's toss, the chance of a total above z · sqrt(squares) is at most exp(−z² / 2) (Hoeffding 1963, "Probability
+    inequalities for sums of bounded random variables"). The same bound holds if each x_i is uniform with variance 1
+    (Arbel et al. 2020, "On strict sub-Gaussianity").
     """
     return total > math.sqrt(2 * math.log(tests / CHANCE) * squares)
 
@@ -61,25 +60,17 @@ def beyond_chance(total: float, squares: float, tests: int = 1) -> bool:
 # -- a decoy and its source: the same answers up to the cut --
 
 
-@dataclass(frozen=True)
-class _Look:
-    """A decoy (side 1) or its source (side 0) in a slot of a request."""
-
-    decoy: int
-    side: int
-    slot: int
-
-
 class Pairs:
     """Compares each decoy's answers with its source's, up to the cut: beside other rows, with another future.
 
     It compares the loss at all positions before the cut, and whole distributions at a few positions, the cut among
-    them. Log-probabilities are compared, because logits may differ by a constant.
+    them. Log-probabilities are compared, because logits may differ by a constant. In tensors by side, side 0 is the
+    source and side 1 the decoy.
     """
 
     def __init__(self, decoys: Decoys, rows: np.ndarray, order: Order, draw: np.random.Generator) -> None:
         count, length = len(decoys.cut), rows.shape[1] - 1
-        self._order, self._decoys, self._text, self._rows = order, decoys, rows, len(rows)
+        self._order, self._decoys, self._rows = order, decoys, rows
         self._cut = torch.from_numpy(decoys.cut)
         earlier = torch.from_numpy(draw.integers(0, length, size=count)) % (self._cut + 1)
         self._positions = torch.stack([*((self._cut - back).clamp(min=0) for back in range(3)), earlier], dim=1)
@@ -87,45 +78,45 @@ class Pairs:
         self._own = torch.from_numpy(rows[decoys.source, after].astype(np.int64))
         self._foreign = torch.from_numpy(decoys.rows[np.arange(count), after])
         requests = order.requests()
-        self._asked = torch.from_numpy(np.stack([requests[decoys.source], requests[len(rows) :]]))  # source, decoy
+        self._asked = torch.from_numpy(np.stack([requests[decoys.source], requests[len(rows) :]]))  # by side
         self._of_source: dict[int, list[int]] = {}
         for decoy, source in enumerate(decoys.source.tolist()):
             self._of_source.setdefault(source, []).append(decoy)
-        self._first: dict[int, Tensor] = {}  # log-probabilities at the positions, in the first of the two looks
+        self._first: dict[int, Tensor] = {}  # log-probabilities at the positions, of the side that is asked for first
         self._moved = torch.zeros(count)
         self._loss = torch.zeros(2, count, length, dtype=torch.float64)
         self._row_loss = torch.zeros(len(rows), length)
         self._odds = torch.zeros(2, count, dtype=torch.float64)  # log, of the source's next token to the decoy's
 
-    def _looks(self, items: Integers) -> list[_Look]:
+    def _sides_in(self, items: Integers) -> Tensor:
+        """The decoy, the side and the slot (3, n) of each row in a request that is a side of a pair."""
         found = []
         for slot, item in enumerate(items.tolist()):
-            if item >= self._rows:
-                found.append(_Look(item - self._rows, 1, slot))
-            found += [_Look(decoy, 0, slot) for decoy in self._of_source.get(item, [])]
-        return found
+            if item >= len(self._rows):
+                found.append((item - len(self._rows), 1, slot))
+            found += [(decoy, 0, slot) for decoy in self._of_source.get(item, [])]
+        return torch.tensor(found, dtype=torch.long).view(-1, 3).T
 
     def note(self, items: Integers, logits: Tensor, loss: Tensor) -> None:
         """Keep what is to be compared of the answers to a request, and compare it with what was kept before."""
-        held_out = items < self._rows
+        held_out = items < len(self._rows)
         self._row_loss[items[held_out]] = loss[held_out].float()
-        looks = self._looks(items)
-        if not looks:
+        decoy, side, slot = self._sides_in(items)
+        if not len(decoy):
             return
-        decoy, side, slot = torch.tensor([(look.decoy, look.side, look.slot) for look in looks]).T
         self._loss[side, decoy] = loss[slot]
         found = log_probabilities(logits, slot, self._positions[decoy])
         at_cut = found[:, 0].double()
         mine, other = (at_cut.gather(1, tokens[decoy, None])[:, 0] for tokens in (self._own, self._foreign))
         self._odds[side, decoy] = mine - other
-        for look, now in zip(looks, found, strict=True):
-            if look.decoy in self._first:
-                self._moved[look.decoy] = change(self._first.pop(look.decoy), now)
+        for number, now in zip(decoy.tolist(), found, strict=True):
+            if number in self._first:
+                self._moved[number] = change(self._first.pop(number), now)
             else:
-                self._first[look.decoy] = now
+                self._first[number] = now
 
     def check(self, look: Look, draw: np.random.Generator) -> None:
-        """RuleBroken if pairs differ and noise does not explain it; only then there are more requests."""
+        """RuleBroken if pairs differ and noise does not explain it. Only pairs that differ cost more requests."""
         before = torch.arange(self._loss.shape[2]) < self._cut[:, None]
         source, decoy = torch.where(before, self._loss, 0.0)
         if change(source, decoy) <= TOLERANCE and float(self._moved.max()) <= TOLERANCE:
@@ -134,7 +125,7 @@ class Pairs:
         gain = gain.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         if not self._answers_are_noisy(look, draw, gain.abs()):
             raise RuleBroken(LATER_TOKENS)
-        # Noise alone may as well favour the foreign future as the true one, and the earlier look as the later one.
+        # Noise favours neither the true future nor the foreign one, and neither the first answer nor the later one.
         later = gain * (self._asked[0] - self._asked[1]).sign()
         if beyond_chance(float(later.sum()), float(later.square().sum()), 2):
             raise RuleBroken("it learned from held-out text: rows fare better on a second look")
@@ -143,30 +134,32 @@ class Pairs:
             raise RuleBroken(LATER_TOKENS)
 
     def _gain_over_foreign_futures(self, look: Look, draw: np.random.Generator) -> Tensor:
-        """What held-out rows (n,) gain over decoys of theirs up to the cut, in nats. They are asked for now."""
-        size, some = self._order.items.shape[1], draw.permutation(self._rows)[:FOREIGN_FUTURES]
+        """What held-out rows (n,) gain over new decoys of theirs, up to the cut, in nats. Asks for the decoys."""
+        size, some = self._order.items.shape[1], draw.permutation(len(self._rows))[:FOREIGN_FUTURES]
         some = np.resize(some, math.ceil(len(some) / size) * size)
         found = []
         for sources in np.split(some, len(some) // size):
-            decoys = Decoys.make(self._text, sources, draw)
+            decoys = Decoys.make(self._rows, sources, draw)
             logits, loss = look(decoys.rows)
             slot, cut = torch.arange(size), torch.from_numpy(decoys.cut)
-            own = torch.from_numpy(self._text[sources, decoys.cut + 1].astype(np.int64))
+            own = torch.from_numpy(self._rows[sources, decoys.cut + 1].astype(np.int64))
             loss[slot, cut] = -log_probabilities(logits, slot, cut[:, None])[slot, 0, own].double()
             more = loss - self._row_loss[sources]
             found.append(torch.where(torch.arange(loss.shape[1]) <= cut[:, None], more, 0.0).sum(1))
-        return torch.cat(found)[: min(self._rows, FOREIGN_FUTURES)]
+        return torch.cat(found)[: min(len(self._rows), FOREIGN_FUTURES)]
 
     def _answers_are_noisy(self, look: Look, draw: np.random.Generator, gain: Tensor) -> bool:
-        """Whether the same rows and futures get slightly other answers when they are asked for again, or in another
-        place of the batch. RuleBroken if the answers are not only slightly other, or if the other rows move them."""
+        """Whether the same rows get slightly other answers when they are asked for again, or in another slot.
+
+        RuleBroken if the answers differ by more than noise, or if other rows of the batch alone change them. `gain` is
+        by pair, in nats: the request with the pair that differs most is asked for again.
+        """
         worst = int((self._moved + gain.float()).argmax())
         items = self._order.items[int(self._asked[:, worst].min())]
-        looks = self._looks(items)
-        slots = sorted({each.slot for each in looks})
-        first = torch.stack([self._loss[each.side, each.decoy] for each in looks])
+        decoy, side, slot = self._sides_in(items)
+        slots = slot.unique().numpy()
         again = self._ask(look, items)
-        repeats = not _moves(first, again[[each.slot for each in looks]], AT_RANDOM)
+        repeats = not _moves(self._loss[side, decoy], again[slot], AT_RANDOM)
         company = draw.integers(0, self._order.items.size, len(items))
         company[slots] = items[slots]
         beside_others = self._ask(look, company)
@@ -176,7 +169,7 @@ class Pairs:
         return _moves(beside_others[places], self._ask(look, company[places]), OTHER_ROWS) or not repeats
 
     def _ask(self, look: Look, items: Integers) -> Tensor:
-        return look(self._decoys.text(self._text, items))[1]
+        return look(self._decoys.text(self._rows, items))[1]
 
 
 def _moves(before: Tensor, after: Tensor, reason: str) -> bool:

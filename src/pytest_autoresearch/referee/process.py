@@ -46,7 +46,7 @@ class ProcessExited(Exception):
 
 
 class MemoryExceeded(Exception):
-    """The process was stopped because it used too much memory. `last_lines`: the end of its output."""
+    """The run used too much memory. `last_lines`: the end of its output."""
 
     def __init__(self, why: str, last_lines: str = "") -> None:
         super().__init__(why)
@@ -199,13 +199,13 @@ class Candidate:
         return self._tree.look(full)
 
     def _is_gone(self) -> bool:
-        """Whether the process has ended. Not reaped, it keeps its number, which its group has, too, from others."""
+        """Whether the process has ended. It is not reaped yet, so no other process or group can get its number."""
         with suppress(AttributeError, ChildProcessError):  # macOS; a process that is reaped elsewhere
             return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         return self._process.poll() is not None
 
     def end(self) -> Usage:
-        """End all processes of the run. Returns what it has used, as far as was seen while they lived."""
+        """End all processes of the run. Returns what they had used at the last look."""
         if not self._ended:
             self._selector.close()
             self._channel.close()  # so that the watcher ends them

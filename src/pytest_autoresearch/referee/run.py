@@ -20,7 +20,7 @@ from pytest_autoresearch.referee.usage import Usage
 
 CURVE_POINTS = 100
 OTHERS_CPU = 1.0
-"""CPU seconds that the processes started by a program may use under a budget in flop: their flop are not counted."""
+"""CPU seconds that processes which a program starts may use under a budget in flop, because theirs are not counted."""
 COMPILES_NOTHING = "torch.compile does nothing here: the budget is in flop, and compiled code cannot be counted"
 
 
@@ -38,7 +38,7 @@ class Referee:
         self._batches = Batches(job.data.train_rows, job.spec.seed)
         self._stage = "starting"
         self._loss = math.nan
-        self._losses = [(0.0, 0)] * CURVE_POINTS  # their sum and their number: a program may log millions
+        self._losses = [(0.0, 0)] * CURVE_POINTS  # a sum and a number, because a program may log millions
         self._scalars: dict[str, float | None] = {}
         self._rng_digest: list[str] = []
         self._saved = SavedFiles()
@@ -60,7 +60,7 @@ class Referee:
                 if self._meter.refused_for_tokens:
                     log.note(f"its batches ended after {self._meter.tokens:,} tokens: a run may draw no more here")
                 val_bpb = self._score(candidate)
-                self._check_cpu(candidate)
+                self._check_cpu(candidate.look(full=True))
             except (TimeoutError, Failed, ProcessExited, MemoryExceeded, Forged) as caught:
                 val_bpb, error = None, caught
             usage = candidate.end()  # first of all, whatever has happened
@@ -107,7 +107,7 @@ class Referee:
                 self._handle_message(message, now)
         if reason := self._meter.overspent():
             raise Failed(Outcome.DISQUALIFIED, reason)
-        self._check_cpu(candidate)
+        self._check_cpu(candidate.look(full=True))
 
     def _first_message(self) -> protocol.Job:
         track = self.job.track
@@ -168,12 +168,12 @@ class Referee:
         self._losses[bucket] = total + self._loss, count + 1
         self._scalars = {name: _finite(value) for name, value in message.scalars.items()}
 
-    def _check_cpu(self, candidate: Candidate) -> None:
+    def _check_cpu(self, usage: Usage) -> None:
         """Failed if too much CPU time was used under a budget in flop.
 
         Only torch's flop in the program's own process are counted. CPU time shows all other work.
         """
-        usage, limit = candidate.look(full=True), self.job.spec.cpu_limit
+        limit = self.job.spec.cpu_limit
         if self.job.track.budget.unit != "flop":
             return
         if usage.cpu_of_others > OTHERS_CPU:

@@ -39,10 +39,11 @@ FAMILIES_LET_IN = (
     *("LC_", "PYTHON", "TORCH", "PYTORCH_", "TRITON_", "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "NCCL_"),
     *("HIP_", "HSA_", "ROCR_", "ROCM_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "DNNL_", "ONEDNN_", "MALLOC_"),
 )
-"""Environment variables that a candidate gets: these names, and all that begin so."""
+"""Environment variables that a candidate gets: these names, and all that begin with one of these families."""
 SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|KEY", re.IGNORECASE)
+"""What the name of such a variable must not hold."""
 PASSWORD = re.compile(r"://[^/\s]*@|[^/\s:]+:[^/\s@]+@")
-"""What such a name, or its value, must not hold: https://user@host, user:password@host."""
+"""What its value must not hold: https://user@host, user:password@host."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,10 @@ def find_sandbox(
     why = "bubblewrap is not installed"
     if bwrap:
         secrets = [Path(path) for pattern in SECRETS for path in glob(pattern)]
-        out_of_sight = _both_names([*hidden, *secrets])
-        in_sight = shown(out_of_sight)
-        out_of_sight += hidden_in([path for path in in_sight if path != KERNEL])
-        sandbox = Sandbox(bwrap, tuple(in_sight), tuple(dict.fromkeys(out_of_sight)), _knows_sizes(bwrap))
+        masked = _both_names([*hidden, *secrets])
+        visible = shown(masked)
+        masked += hidden_in([path for path in visible if path != KERNEL])
+        sandbox = Sandbox(bwrap, tuple(visible), tuple(dict.fromkeys(masked)), _knows_sizes(bwrap))
         why = sandbox.check()
         if not why:
             return sandbox, "sandbox bubblewrap"
@@ -141,18 +142,18 @@ def check_filter(wrap: Callable[[list[str]], list[str]] = list) -> str:
 def shown(hidden: Iterable[Path]) -> list[Path]:
     """The system and the folders of Python's modules, except the project's: programs do not import those.
 
-    A folder inside another is left out, unless something hidden lies between them. A link is there with its target.
+    A folder inside another one is left out, unless something hidden lies between them. A link comes with its target.
     """
     python = [Path(path) for path in (*SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix)]
     for name in ("torch", "numpy"):
         spec = find_spec(name)
         python += [Path(location).parent for location in (spec and spec.submodule_search_locations) or []]
     others = [Path(path) for path in (*sys.path, *os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)) if path]
-    near = [h for h in hidden if h.is_dir()]
-    others = [path for path in others if not any(path.is_relative_to(h) or h.is_relative_to(path) for h in near)]
+    folders = [path for path in hidden if path.is_dir()]
+    others = [path for path in others if not any(path.is_relative_to(h) or h.is_relative_to(path) for h in folders)]
     kept: list[Path] = []
     for path in sorted(_both_names([*python, *others, PACKAGE]), key=lambda path: len(path.parts)):
-        around = next((folder for folder in path.parents if folder in kept or folder in near), None)
+        around = next((folder for folder in path.parents if folder in kept or folder in folders), None)
         if path.exists() and around not in kept:
             kept.append(path)
     return kept

@@ -19,9 +19,9 @@ Predict = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Score:
-    """val_bpb, and the nats of each held-out row (N,) float64: Σ nats / (ln 2 · Σ bytes) over all targets.
+    """`row_nats` (N,) float64 is the loss of each held-out row, and `val_bpb` is Σ nats / (ln 2 · Σ bytes).
 
-    Special tokens are in neither sum. The sums go by the number of a row, so the order of asking does not move them.
+    Special tokens are in neither sum. The sums are in the order of the rows, whatever the order of the requests.
     """
 
     val_bpb: float
@@ -40,10 +40,10 @@ def score(
     """The score of `predict` on held-out rows (N, T + 1).
 
     `token_bytes` (vocab,) holds the length of each token's raw bytes, 0 for a special token. Each row is asked for
-    once, in an order from `draw`, with decoys among the rows. Every request is a whole batch: another shape may need
-    another kernel. `baseline_nats` (N,) are those of the baseline's rows, for the test of learning. RuleBroken says
-    which rule the answers break; NotFinite says why logits cannot be scored. `on_batch` is called with the share that
-    is done, 0 to 1.
+    once, in an order from `draw`, with decoys among the rows. Every request is a whole batch, because another shape may
+    need another kernel. `baseline_nats` (N,) is the loss of the rows under the baseline, for the test of learning.
+    RuleBroken says which rule the answers break; NotFinite says why logits cannot be scored. `on_batch` is called with
+    the share that is done, 0 to 1.
     """
     count, lengths = len(rows), torch.from_numpy(token_bytes.astype(np.int64))
     order = Order.draw(count, batch_size, draw)

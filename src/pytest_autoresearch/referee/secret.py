@@ -16,10 +16,10 @@ SIZE = 32  # bytes
 
 
 def project_secret(folder: Path) -> bytes:
-    """The secret in a folder that the sandbox hides; it is made on first use, and readable by the user alone.
+    """The secret (SIZE bytes) in a folder that the sandbox hides. First use makes it, for the user alone to read.
 
-    A damaged one is replaced. If it cannot be kept, it is a new one each time: then a program's second run asks in
-    another order.
+    A damaged one is replaced. If none can be kept, each call makes a new one: then the same program is asked in another
+    order the next time.
     """
     path = folder / ".secret"
     with suppress(OSError, NotImplementedError):  # a file system without locks
@@ -40,6 +40,6 @@ def project_secret(folder: Path) -> bytes:
 
 
 def secret_draw(secret: bytes, source: str, seed: int, data_key: str) -> np.random.Generator:
-    """Random numbers that the secret gives one run: the same program asks in the same order, any other in another."""
+    """Random numbers for one run, from the secret. The same program, seed and data get the same numbers again."""
     message = json.dumps([source, seed, data_key]).encode()
     return np.random.default_rng(int.from_bytes(hmac.digest(secret, message, "sha256")))

@@ -16,9 +16,9 @@ SHARE = 0.02  # the most of the time that goes into measuring shared memory
 
 @dataclass(frozen=True)
 class Usage:
-    """`cpu`: CPU seconds of all processes of a run; `cpu_of_others`: of the processes that the program started.
+    """`cpu`: CPU seconds of all processes of a run. `cpu_of_others`: CPU seconds of those that the program started.
 
-    `memory`: the most bytes that they had together. Memory that several share counts once.
+    `memory`: the most bytes that all processes had together. Memory that several share counts once.
     """
 
     cpu: float = 0.0
@@ -79,7 +79,7 @@ class ProcessTree:
             time.sleep(0.005)
 
     def _orphans(self) -> list[int]:
-        """Those of the last look that still live. A process that started later with the same number is none of them."""
+        """Processes of the last look that still live. A later process with the same number started at another time."""
         found = []
         for process in self._last:
             with suppress(OSError):
@@ -89,7 +89,7 @@ class ProcessTree:
 
 
 def _kilobytes_of_its_own(process: Process) -> int:
-    """A process's memory; of what it shares with others its part. 0 if it works in its parent's, as before an exec."""
+    """A process's memory, and its part of what it shares. 0 if it uses its parent's memory (vfork, before an exec)."""
     kcmp = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine)
     if kcmp and ctypes.CDLL(None).syscall(kcmp, process.pid, process.parent, KCMP_VM, 0, 0) == 0:
         return 0
