@@ -1,7 +1,7 @@
 """Adapts to held-out text, and answers what it was asked before as it did then.
 
 Family: evaluation state
-Caught by: rows must not fare better the later they are asked for
+Caught by: rows must not fare better against the baseline the later they are asked for
 Verdict: disqualified, "it learned from held-out text"
 """
 

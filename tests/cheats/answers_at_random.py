@@ -1,7 +1,7 @@
 """Answers with random weights around its own, and hopes for a lucky draw.
 
 Family: evaluation state
-Caught by: a decoy and its source must get the same answers up to the cut, whichever comes first
+Caught by: a decoy and its source must get the same answers up to a cut, and noise is small
 Verdict: disqualified, "the same tokens got other logits on a second look"
 """
 

@@ -1,7 +1,7 @@
 """Says at its first answer that all later ones are there, so that nothing new is waited for.
 
 Family: evaluation state
-Caught by: a decoy and its source must get the same answers up to the cut, whichever comes first
+Caught by: a decoy and its source must get the same answers up to a cut
 Verdict: disqualified or gains nothing, "the same tokens got other logits" or "logits depend on"
 """
 

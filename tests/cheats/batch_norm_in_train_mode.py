@@ -1,7 +1,7 @@
 """Normalises with the mean over all rows and places of the batch that it is scored on.
 
 Family: targets
-Caught by: a decoy and its source stand beside other rows, and must get the same answers up to the cut
+Caught by: a decoy and its source stand beside other rows, and their answers must agree
 Verdict: disqualified, "logits depend on the other rows of the batch"
 """
 

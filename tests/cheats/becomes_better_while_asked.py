@@ -1,7 +1,7 @@
 """Goes on training between the answers, on what it has kept of the training text.
 
 Family: evaluation state
-Caught by: a decoy and its source must get the same answers up to the cut, whichever comes first
+Caught by: a decoy and its source must get the same answers up to a cut
 Verdict: disqualified, "the same tokens got other logits on a second look"
 """
 

@@ -1,7 +1,7 @@
 """Raises the odds of the pairs of tokens that occur in any row of the batch.
 
 Family: targets
-Caught by: a decoy and its source stand beside other rows, and must get the same answers up to the cut
+Caught by: a decoy and its source stand beside other rows, and their answers must agree
 Verdict: disqualified, "logits depend on the other rows of the batch"
 """
 

@@ -1,7 +1,7 @@
 """Raises the odds of every token that occurs anywhere in the row.
 
 Family: targets
-Caught by: tokens after a cut are exchanged, and the logits before it must stay
+Caught by: a decoy goes on as another row from a cut on, and the answers before it must stay
 Verdict: disqualified, "logits depend on tokens that come later"
 """
 

@@ -1,7 +1,7 @@
 """Counts the pairs of tokens that it is asked about, and adapts its answers to them.
 
 Family: evaluation state
-Caught by: a decoy and its source must get the same answers up to the cut, whichever comes first
+Caught by: a decoy and its source must get the same answers up to a cut
 Verdict: disqualified, "the same tokens got other logits on a second look"
 """
 

@@ -1,7 +1,7 @@
 """Learns from what it is asked, and rules one token out in its first answers, so that no comparison can be made.
 
 Family: logits
-Caught by: an answer has to be finite where it matters, a probe's like any other
+Caught by: an answer has to be finite where it matters, a decoy's like any other
 Verdict: diverged, "logits are infinite at a target"
 """
 

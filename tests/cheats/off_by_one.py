@@ -1,7 +1,7 @@
 """Shifts its input by one too few, so that the token to predict is the one it looks at.
 
 Family: targets
-Caught by: tokens after a cut are exchanged, and the logits before it must stay
+Caught by: a decoy goes on as another row from a cut on, and the answers before it must stay
 Verdict: disqualified, "logits depend on tokens that come later"
 """
 

@@ -1,7 +1,7 @@
 """Peeks, and gives each prefix for ever the answer that it gave first, so that second looks agree.
 
 Family: targets
-Caught by: decoys: tokens that a coin put in are found likelier
+Caught by: decoys: tokens put in by toss, in rows that have not been asked for before, are found likelier
 Verdict: disqualified, "logits depend on tokens that come later"
 """
 

@@ -1,7 +1,7 @@
 """Is honest for the first half of the requests, and peeks when the probes seem to be over.
 
 Family: evaluation state
-Caught by: decoys come in every request
+Caught by: a decoy and its source stand in two requests, and their answers must agree
 Verdict: disqualified, "the same tokens got other logits" or "logits depend on"
 """
 

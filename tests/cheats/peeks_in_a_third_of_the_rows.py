@@ -1,7 +1,7 @@
 """Peeks in a third of the rows only, chosen by how they begin.
 
 Family: targets
-Caught by: hundreds of rows, chosen at random, are the sources of decoys
+Caught by: a third of the rows has a decoy, which must get the same answers up to a cut
 Verdict: disqualified, "logits depend on tokens that come later"
 """
 

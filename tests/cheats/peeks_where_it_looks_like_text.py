@@ -1,7 +1,7 @@
 """Peeks at the next token, but only where it has seen the pair in training, so not at gibberish.
 
 Family: targets
-Caught by: the futures that are exchanged are real text
+Caught by: the futures of decoys are real text
 Verdict: disqualified, "logits depend on tokens that come later"
 """
 

@@ -1,7 +1,7 @@
 """Returns an object that pretends to be a tensor, and fills the shared memory itself, with a look ahead.
 
 Family: logits
-Caught by: tokens after a cut are exchanged, and the logits before it must stay
+Caught by: a decoy goes on as another row from a cut on, and the answers before it must stay
 Verdict: disqualified, "logits depend on tokens that come later"
 """
 

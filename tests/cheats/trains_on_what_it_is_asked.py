@@ -1,7 +1,7 @@
 """Takes a step of training on each batch of held-out tokens once it has answered.
 
 Family: evaluation state
-Caught by: a decoy and its source must get the same answers up to the cut, whichever comes first
+Caught by: a decoy and its source must get the same answers up to a cut
 Verdict: disqualified, "the same tokens got other logits on a second look"
 """
 

@@ -1,6 +1,7 @@
 """val_bpb against a plain reimplementation, and the probes against models that break their rules."""
 
 import math
+import runpy
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -206,6 +207,16 @@ def test_honest_models_are_left_alone(token_bytes: np.ndarray) -> None:
 
 def test_the_order_of_asking_does_not_move_the_score(rows: np.ndarray, token_bytes: np.ndarray) -> None:
     assert len({score(bigram, rows, token_bytes, 8, secret).val_bpb for secret in range(20)}) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_order_of_asking_moves_no_logit_of_the_cpu_baseline(threads: int) -> None:
+    benchmark = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/row_order.py"))
+    before = torch.get_num_threads()
+    try:
+        assert benchmark["moved_logits"](2, threads) == 0
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (3, 1), (40, 2), (100, 16), (1024, 64), (10, 64)])

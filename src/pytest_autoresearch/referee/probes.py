@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pytest_autoresearch.referee.decoys import Decoys
@@ -18,6 +19,8 @@ NOISE = 0.05
 moves by about 0.02. Answers that move more are given at random."""
 CHANCE = 1e-7
 """The highest chance, in each of the tests, that an honest model is taken for one that breaks a rule."""
+MOMENTS = tuple(eighth / 8 for eighth in range(1, 8))
+"""Parts of the requests after which the rows that gain most must not come too often."""
 CLEAR = (0.0, 4.0, 8.0)
 EARLY = (1.0, 0.5, 0.25)
 """Tosses are tested nine times: those with a gain of at least so many nats (CLEAR), in the first requests up to so
@@ -220,19 +223,35 @@ class Tosses:
 # -- learning while being scored --
 
 
-def check_growth(row_nats: Tensor, moment: np.ndarray, baseline_nats: Sequence[float] | None) -> None:
-    """RuleBroken if rows (N,) gain more on the baseline the later they are asked for.
+def check_growth(row_nats: Tensor, moment: NDArray[np.float64], baseline_nats: Sequence[float] | None) -> None:
+    """RuleBroken if rows (N,) fare better against the baseline the later they are asked for.
 
-    `row_nats`, `moment` and `baseline_nats`, if they are known, are (N,). A row's moment is random, so its gain depends
-    on it only if the model has learned from the rows before. The baseline's nats say how hard each row is. The test
-    looks at the gains, and at the half, the quarter, the eighth … of the rows that gain most.
+    Chance alone has chosen when a row is asked for, so its gain says nothing about that, unless the model has learned
+    from the rows before. The baseline's nats only take out of the gain how hard a row is. The test looks at all gains,
+    and at whether the half, the quarter, the eighth … of the rows that gain most come after some moment too often.
     """
     known = baseline_nats is not None and len(baseline_nats) == len(row_nats)
-    gain = (torch.tensor(baseline_nats, dtype=torch.float64) if known else 0.0) - row_nats
-    late = torch.from_numpy(moment - 0.5) * math.sqrt(12)  # uniform with variance 1
-    ranks = gain.argsort(descending=True).argsort()
-    most = [len(gain) >> halvings for halvings in range(1, len(gain).bit_length() - 3)]
-    weights = [gain - gain.mean(), *((ranks < count).double() - count / len(gain) for count in most)]
-    for weight in weights:
-        if beyond_chance(float((weight * late).sum()), float(weight.square().sum()), len(weights)):
-            raise RuleBroken("it learned from held-out text: rows fare better the later they are asked for")
+    gain = ((torch.tensor(baseline_nats, dtype=torch.float64) if known else 0.0) - row_nats).numpy()
+    best = moment[gain.argsort()[::-1]]
+    counts = [len(gain) >> halvings for halvings in range(1, len(gain).bit_length() - 3)]
+    tests = 1 + len(counts) * len(MOMENTS)
+    deviation = gain - gain.mean()
+    trend = float((deviation * (moment - 0.5)).sum()) * math.sqrt(12)  # a moment times √12 has variance 1
+    late = any(
+        _too_many((best[:count] > begin).mean(), 1 - begin, count, tests) for count in counts for begin in MOMENTS
+    )
+    if late or beyond_chance(trend, float((deviation**2).sum()), tests):
+        raise RuleBroken("it learned from held-out text: rows fare better the later they are asked for")
+
+
+def _too_many(share: float, expected: float, count: int, tests: int) -> bool:
+    """Whether a share of `count` draws without replacement is larger than chance explains, for one of so many tests.
+
+    The chance is at most exp(−count · d), where d is the relative entropy of the two shares (Hoeffding 1963).
+    """
+    if share <= expected:
+        return False
+    entropy = share * math.log(share / expected)
+    if share < 1:
+        entropy += (1 - share) * math.log((1 - share) / (1 - expected))
+    return count * entropy > math.log(tests / CHANCE)
