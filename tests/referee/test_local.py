@@ -294,6 +294,15 @@ def test_runs_take_turns_where_time_is_the_budget(execute: Execute, spec: JobSpe
     assert seen
 
 
+def test_what_is_printed_while_scoring_is_not_kept(execute: Execute, evidence: Path) -> None:
+    """A later program could be told by it which rows are no decoys. Errors are told all the same."""
+    talks = BASELINE.replace("return model", "print('trained'); return lambda tokens: print('asked') or model(tokens)")
+    assert "asked" in talks
+    assert execute(talks).val_bpb
+    assert (evidence / "log.txt").read_text() == "trained\n"
+    assert execute(talks.replace("or model(tokens)", "or 1 / 0")).reason == "ZeroDivisionError: division by zero"
+
+
 def test_a_seed_gives_the_same_score_in_every_isolation_and_another_seed_another(execute: Execute) -> None:
     first = execute().val_bpb
     assert execute().val_bpb == first

@@ -193,6 +193,12 @@ class Candidate:
         elif data == b"":
             self._selector.unregister(self._output)
 
+    def mute(self) -> None:
+        """Keep no more of the output from now on."""
+        while data := self._output.read(1 << 16):  # what the program has said until now
+            self._log.write(data)
+        self._log.mute()
+
     def look(self, full: bool = False) -> Usage:
         """What the run has used so far; `full`: however long it takes to measure its memory."""
         self._looked = time.monotonic()

@@ -191,6 +191,7 @@ class Referee:
 
         self._stage = "scoring"
         self._scoring_began = time.monotonic()
+        candidate.mute()  # else a program could print which rows are no decoys, for a later program
         free, track = self.job.spec.first_answer, self.job.track
         if free is None:
             compiles = track.device != "cpu" or track.budget.unit in ("steps", "tokens")

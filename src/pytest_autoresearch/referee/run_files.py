@@ -17,8 +17,15 @@ class RunLog:
         self._written = 0
         self._tail = b""
         self._dropped = 0
+        self._muted = False
+
+    def mute(self) -> None:
+        """Drop all that is written from now on."""
+        self._muted = True
 
     def write(self, data: bytes) -> None:
+        if self._muted:
+            return
         head = data[: max(0, LOG_BYTES - self._written)]
         self._file.write(head)
         self._written += len(head)
