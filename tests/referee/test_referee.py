@@ -156,14 +156,14 @@ def test_a_batch_before_the_start_is_refused() -> None:
     [((90.0, 0.5), None), ((101.0, 0.0), Outcome.TIMED_OUT), ((5.0, 1.1), Outcome.DISQUALIFIED)],
 )
 def test_cpu_seconds_are_bounded_where_flop_are_the_budget(used: tuple[float, float], outcome: Outcome | None) -> None:
-    candidate: Any = SimpleNamespace(look=lambda full: Usage(cpu=used[0], cpu_of_others=used[1]))
-    make_referee("10 steps", cpu_limit=1.0)[0]._check_cpu(candidate)  # not of this budget's concern
+    usage = Usage(cpu=used[0], cpu_of_others=used[1])
+    make_referee("10 steps", cpu_limit=1.0)[0]._check_cpu(usage)  # not of this budget's concern
     referee, _ = make_referee("1e9 flop", cpu_limit=100.0)
     if outcome is None:
-        referee._check_cpu(candidate)
+        referee._check_cpu(usage)
         return
     with pytest.raises(Failed) as failed:
-        referee._check_cpu(candidate)
+        referee._check_cpu(usage)
     assert failed.value.outcome == outcome
 
 

@@ -20,7 +20,7 @@ moves by about 0.02. Answers that move more are given at random."""
 CHANCE = 1e-7
 """The highest chance, in each of the tests, that an honest model is taken for one that breaks a rule."""
 MOMENTS = tuple(eighth / 8 for eighth in range(1, 8))
-"""Parts of the requests after which the rows that gain most must not come too often."""
+"""Moments (see `Order`) after which the rows that gain most must not come too often."""
 CLEAR = (0.0, 4.0, 8.0)
 EARLY = (1.0, 0.5, 0.25)
 """Tosses are tested nine times: those with a gain of at least so many nats (CLEAR), in the first requests up to so
@@ -224,11 +224,12 @@ class Tosses:
 
 
 def check_growth(row_nats: Tensor, moment: NDArray[np.float64], baseline_nats: Sequence[float] | None) -> None:
-    """RuleBroken if rows (N,) fare better against the baseline the later they are asked for.
+    """RuleBroken if rows gain more on the baseline the later they are asked for.
 
-    Chance alone has chosen when a row is asked for, so its gain says nothing about that, unless the model has learned
-    from the rows before. The baseline's nats only take out of the gain how hard a row is. The test looks at all gains,
-    and at whether the half, the quarter, the eighth … of the rows that gain most come after some moment too often.
+    `row_nats`, `moment`, and `baseline_nats` if they are known, are (N,). A row's moment is random, so its gain depends
+    on it only if the model has learned from the rows before. The baseline's nats say how hard each row is. The test
+    looks at all gains, and at whether the half, the quarter, the eighth … of the rows that gain most come after one of
+    MOMENTS too often.
     """
     known = baseline_nats is not None and len(baseline_nats) == len(row_nats)
     gain = ((torch.tensor(baseline_nats, dtype=torch.float64) if known else 0.0) - row_nats).numpy()
@@ -245,9 +246,10 @@ def check_growth(row_nats: Tensor, moment: NDArray[np.float64], baseline_nats: S
 
 
 def _too_many(share: float, expected: float, count: int, tests: int) -> bool:
-    """Whether a share of `count` draws without replacement is larger than chance explains, for one of so many tests.
+    """Whether a share of `count` independent draws is larger than chance explains, for one of so many tests.
 
-    The chance is at most exp(−count · d), where d is the relative entropy of the two shares (Hoeffding 1963).
+    The chance of such a share or a larger one is at most exp(−count · d), where d is the relative entropy of the two
+    shares (Hoeffding 1963).
     """
     if share <= expected:
         return False

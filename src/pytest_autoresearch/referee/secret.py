@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from pytest_autoresearch.core.files import temporary
-
 SIZE = 32  # bytes
 
 
@@ -29,12 +27,9 @@ def project_secret(folder: Path) -> bytes:
             if len(found) == SIZE:
                 return found
             new = secrets.token_bytes(SIZE)
-            temporary(path).unlink(missing_ok=True)  # left by a kill
-            with open(os.open(temporary(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            path.unlink(missing_ok=True)  # a kill may leave a part of one: the next call replaces it
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(new)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary(path), path)
             return new
     return secrets.token_bytes(SIZE)
 
