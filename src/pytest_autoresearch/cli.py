@@ -168,8 +168,8 @@ def experiment_path(project: Project, name: str) -> Path:
         if names and path.stem != "conftest":
             return path
     raise UsageError(
-        f"{name}: not a name of an experiment; it must have only letters, digits and _, not begin with _, not be a "
-        f"keyword, and lie in {project.experiments}"
+        f"{name}: not a name of an experiment; it must have only letters, digits and _, begin with a letter, not be "
+        f"a keyword, and lie in {project.experiments}"
     )
 
 

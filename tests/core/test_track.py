@@ -59,6 +59,8 @@ def test_budgets(tmp_path: Path, train: str, amount: float, unit: str) -> None:
         ('"1.5e12 flop"', '"1.2.3 s"', ["budget.train"]),
         ('"1.5e12 flop"', '"200 s"', ["budget.limit", "longer"]),
         ('"60 s"', '"60 flop"', ["budget.startup", '"5 s"']),
+        ("vocab_size = 1024", "vocab_size = 259", ["data.vocab_size", "260 to 65536"]),
+        ("vocab_size = 1024", "vocab_size = 300.0", ["data.vocab_size", "whole number"]),
         ("seeds = 3", "seeds = 0", ["verdict.seeds", "at least 1"]),
         ("seeds = 3", "seeds = true", ["verdict.seeds"]),
         ("seeds = 3", 'seeds = "3"', ["verdict.seeds"]),

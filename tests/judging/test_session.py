@@ -502,6 +502,15 @@ def test_a_broken_file_is_a_verdict_of_its_own(project: TinyProject, fake: FakeE
     assert project.rows == rows
 
 
+def test_a_broken_file_keeps_its_description_where_it_can_be_read(project: TinyProject, fake: FakeExecutor) -> None:
+    project.experiment("typo", "LEARNIGN_RATE = 6e-3", doc="A rate.")
+    write(project.path / "experiments/broken.py", '"""A text."""\ndef train(run:\n')
+    write(project.path / "experiments/bare.py", "X = 1\n")
+    project.night(fake, promote=False)
+    described = {row["experiment"]: row["description"] for row in project.rows}
+    assert (described["typo"], described["broken"], described["bare"]) == ("A rate.", "broken", "bare")
+
+
 def test_the_same_seed_twice_is_the_same_luck(project: TinyProject) -> None:
     project.idea("good")
     seeds_itself = [result(0, 1.9, rng_digest=["a", "b", "c"]), result(1, 1.92, rng_digest=["d", "b", "e"])]

@@ -107,7 +107,10 @@ def test_prepare_says_what_there_is(here: TinyProject, capsys: pytest.CaptureFix
         (["diff", "Wide"], "experiments/Wide.py: no such experiment; did you mean wide?"),
         (["--track", "tpu", "show", "wide"], "no track 'tpu'; there is: cpu"),
         *(
-            (["new", name], f"{name}: not a name of an experiment; it must have only letters, digits and _")
+            (
+                ["new", name],
+                f"{name}: not a name of an experiment; it must have only letters, digits and _, begin with a letter",
+            )
             for name in (
                 "../outside",
                 "_hidden",

@@ -64,7 +64,9 @@ def test_selecting_and_showing(project: TinyProject, outcomes: Outcomes) -> None
     )
 
     result = run(project, "-rA")
-    result.stdout.fnmatch_lines(["*KEPT experiments/faster.py::faster*", "*DISCARDED experiments/slower.py::slower*"])
+    result.stdout.fnmatch_lines(
+        ["*KEPT experiments/faster.py::faster*", "*DISCARDED experiments/slower.py::slower - (replayed) 2.3*"]
+    )
 
     # a file named on the command line is an experiment too, not a module that pytest's own collector imports
     for name in ("experiments/faster.py", "experiments/faster.py::faster"):

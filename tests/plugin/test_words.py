@@ -9,7 +9,15 @@ from fakes import result, verdict_of
 from pytest_autoresearch.core.records import Outcome, Record, RunStats, Verdict
 from pytest_autoresearch.core.track import read_track
 from pytest_autoresearch.judging.summary import Promotion, SessionHeader, SessionSummary
-from pytest_autoresearch.plugin.words import LETTERS, failure_message, header_lines, summary_lines, verdict_line
+from pytest_autoresearch.plugin.terminal import fitting
+from pytest_autoresearch.plugin.words import (
+    LETTERS,
+    failure_message,
+    header_lines,
+    short_line,
+    summary_lines,
+    verdict_line,
+)
 
 TRACK = read_track(Path(__file__).parents[2] / "baseline/cpu")
 RECORD = Record("p", "c", {}, RunStats.of([result(n, 2.0 + n / 100) for n in range(3)]), "2026-01-01T00:00:00+00:00")
@@ -48,6 +56,18 @@ def verdict(*scores: float, **changes: object) -> Verdict:
 )
 def test_a_line_says_what_was_compared(given: Verdict, line: str) -> None:
     assert verdict_line(given) == line
+
+
+def test_the_short_summary_does_not_say_the_outcome_twice() -> None:
+    assert short_line(verdict(1.9971)) == "1.9971 against 2.0000 on seed 0 (-0.0029, p 0.38) why"
+    assert short_line(verdict(delta=None, p_value=None, outcome=Outcome.OUT_OF_MEMORY)) == "why"
+
+
+def test_a_live_line_leaves_out_what_does_not_fit() -> None:
+    parts = ["loss 2.314", "6 s left", "21k tokens/s"]
+    assert fitting(parts, 34) == "loss 2.314, 6 s left, 21k tokens/s"
+    assert fitting(parts, 33) == "loss 2.314, 6 s left"
+    assert fitting(parts, 3) == ""
 
 
 def test_what_only_shows_does_not_say_that_it_will_record() -> None:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from pytest_autoresearch.core.processes import PR_SET_PDEATHSIG
 
-NO_PROCESS = "under a budget in flop a program starts no process, because its flop would not be counted"
+NO_PROCESS = "under a budget in flop a program starts no process, because its flop would not be counted; use threads"
 STARTING = {"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "os.exec", "subprocess.Popen"}
 """Python's audit events that come before a process starts, or turns into another one."""
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}

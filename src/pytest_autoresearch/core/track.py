@@ -20,6 +20,8 @@ SCORING_VERSION = 2
 """Part of every fingerprint. Raise it when a change gives the same program another score."""
 
 DEVICES = ("cpu", "cuda", "mps")
+VOCAB_SIZES = range(260, (1 << 16) + 1)
+"""256 bytes and the special tokens, to what rows of uint16 can hold."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,12 @@ def _whole(value: object) -> int:
     return value
 
 
+def _vocab_size(value: object) -> int:
+    if not isinstance(value, int) or value not in VOCAB_SIZES:
+        raise ValueError(f"a whole number from {VOCAB_SIZES[0]} to {VOCAB_SIZES[-1]}")
+    return value
+
+
 def _positive(value: object, below: float = math.inf, allowed: str = "a positive number") -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < below:
         raise ValueError(allowed)
@@ -100,7 +108,7 @@ _KEYS: dict[tuple[str, str], Callable[[object], Any]] = {
     ("", "description"): _string,
     ("", "device"): _device,
     ("data", "corpus"): _string,
-    ("data", "vocab_size"): _whole,
+    ("data", "vocab_size"): _vocab_size,
     ("data", "sequence_length"): _whole,
     ("data", "eval_tokens"): _whole,
     ("budget", "train"): parse_amount,

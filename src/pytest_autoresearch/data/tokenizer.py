@@ -14,6 +14,7 @@ import tiktoken
 from numpy.typing import NDArray
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.track import VOCAB_SIZES
 from pytest_autoresearch.data.corpus import Document
 
 # Split pattern and special tokens as in karpathy/autoresearch, prepare.py: GPT-4's pattern, numbers by two digits.
@@ -22,8 +23,6 @@ SPLIT_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
 SPECIAL_TOKENS = tuple(f"<|reserved_{i}|>" for i in range(4))  # the first is BOS
-MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
-MAX_VOCAB_SIZE = 1 << 16  # rows are uint16
 MAX_TRAINING_CHARACTERS = 1_000_000_000
 MAX_DOCUMENT_CHARACTERS = 10_000  # of a document that is not a whole file
 PART_CHARACTERS = 500_000
@@ -84,8 +83,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
     UsageError when vocab_size is out of range, or the texts have too few different pairs to merge.
     """
-    if not MIN_VOCAB_SIZE <= vocab_size <= MAX_VOCAB_SIZE:
-        raise UsageError(f"vocab_size = {vocab_size}: must be from {MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE}")
+    if vocab_size not in VOCAB_SIZES:
+        raise UsageError(f"vocab_size = {vocab_size}: must be from {VOCAB_SIZES[0]} to {VOCAB_SIZES[-1]}")
     wanted = vocab_size - len(SPECIAL_TOKENS)
     trainer = rustbpe.Tokenizer()
     trainer.train_from_iterator(iter(texts), wanted, pattern=SPLIT_PATTERN)

@@ -21,7 +21,7 @@ from pytest_autoresearch.judging.recording import check_changed_by_hand, record_
 from pytest_autoresearch.judging.session_log import SessionLog
 from pytest_autoresearch.judging.summary import SessionHeader
 from pytest_autoresearch.programs.compare import line_counts
-from pytest_autoresearch.programs.experiment import SOURCE_BYTES, Program, parse_errors
+from pytest_autoresearch.programs.experiment import SOURCE_BYTES, Program, description_of, parse_errors
 from pytest_autoresearch.programs.statements import parse
 from pytest_autoresearch.referee.executor import Executor
 
@@ -195,7 +195,7 @@ class Session:
                 return replace(known[0], replayed=True)
             verdict = Verdict(
                 experiment=name,
-                description=name,
+                description=description_of(file.source) or name,
                 track=context.track.name,
                 outcome=Outcome.CRASHED,
                 reason=str(error),

@@ -115,6 +115,10 @@ def pytest_runtest_makereport(
         report.autoresearch_skipped = item.skip_line  # type: ignore[attr-defined]
         if item.skip_line:  # otherwise -rs would name this plugin's file, in one line for all skipped experiments
             report.longrepr = (item.nodeid.partition("::")[0], None, str(item.planned))  # type: ignore[assignment]
+        if item.verdict and (crash := getattr(report.longrepr, "reprcrash", None)):
+            from pytest_autoresearch.plugin.words import short_line
+
+            crash.message = short_line(item.verdict)  # for the short summary, whose lines have little room
     return report
 
 

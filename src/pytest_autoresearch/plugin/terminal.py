@@ -5,7 +5,7 @@ import math
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SAVE, RESTORE, CLEAR = "\x1b7", "\x1b8", "\x1b[K"
 LIVE_WIDTH = 60  # columns that a live line needs
 FORMAT = "{desc} {bar:12} {percentage:3.0f}%{postfix}"
+BAR_WIDTH = 20  # columns of the bar, the percentage and what parts them from the rest
 
 
 class PytestMonitor:
@@ -78,7 +79,7 @@ class PytestMonitor:
                 if not stages:
                     self._say("preparing the track's text, once")
                 stages.append(stage)
-                show(stage, done, "")
+                show(stage, done, [])
 
             yield on_progress
 
@@ -95,7 +96,7 @@ class PytestMonitor:
                 sys.stdout.flush()
 
     @contextmanager
-    def _live_line(self) -> Iterator[Callable[[str, float, str], None]]:
+    def _live_line(self) -> Iterator[Callable[[str, float, Sequence[str]], None]]:
         """Show a bar in the rest of the current line, and clear it afterwards."""
         writer, width = self._config.get_terminal_writer(), shutil.get_terminal_size().columns
         assert self._reporter
@@ -106,9 +107,9 @@ class PytestMonitor:
             total=1.0, file=_RestOfLine(self._config), ncols=room, leave=False, mininterval=0.2, bar_format=FORMAT
         ) as bar:
 
-            def show(what: str, done: float, rest: str) -> None:
+            def show(what: str, done: float, rest: Sequence[str]) -> None:
                 bar.set_description_str(what, refresh=False)
-                bar.set_postfix_str(rest, refresh=False)
+                bar.set_postfix_str(fitting(rest, room - len(what) - BAR_WIDTH), refresh=False)
                 bar.update(min(done, 1.0) - bar.n)
 
             yield show
@@ -128,13 +129,20 @@ class _RestOfLine(io.TextIOBase):
         return len(text)
 
 
-def details(progress: RunProgress) -> str:
-    """The text after the bar: `loss 2.314, 21k tokens/s, 6 s left`."""
+def details(progress: RunProgress) -> list[str]:
+    """What stands after the bar, the most wanted first: `loss 2.314`, `6 s left`, `21k tokens/s`."""
     parts = []
     if not math.isnan(progress.loss):
         parts.append(f"loss {progress.loss:.3f}")
-    if progress.tokens_per_second:
-        parts.append(f"{progress.tokens_per_second / 1000:.3g}k tokens/s")
     if progress.stage == "training" and not math.isnan(progress.seconds_left):
         parts.append(f"{progress.seconds_left:.0f} s left")
+    if progress.tokens_per_second:
+        parts.append(f"{progress.tokens_per_second / 1000:.3g}k tokens/s")
+    return parts
+
+
+def fitting(parts: Sequence[str], room: int) -> str:
+    """As many of the parts, from the first on, as fit into so many columns."""
+    while parts and len(", ".join(parts)) > room:
+        parts = parts[:-1]
     return ", ".join(parts)

@@ -63,6 +63,11 @@ def verdict_line(verdict: Verdict) -> str:
     return one_line(" ".join(words) + f"; note: {notes}" * bool(notes))
 
 
+def short_line(verdict: Verdict) -> str:
+    """The verdict's line without the outcome, which pytest's short summary prints itself."""
+    return verdict_line(verdict).removeprefix(verdict.outcome.upper()).lstrip()
+
+
 def baseline_of(verdict: Verdict) -> float | None:
     """The baseline's mean val_bpb over the seeds that the experiment was trained with."""
     compared = verdict.baseline_scores[: len(verdict.scores)]

@@ -90,6 +90,15 @@ def read_experiment(path: Path, root: Path) -> Experiment:
         return _experiment(path, root, unix(read_source(path, SOURCE_BYTES)))
 
 
+def description_of(source: str) -> str:
+    """The first line of the docstring of a file that may be no experiment; "" if it has none or cannot be parsed."""
+    try:
+        with parse_errors(""):
+            return _first_line(pieces_of(unix(source))[0].docstring or "")
+    except UsageError:
+        return ""
+
+
 def _experiment(path: Path, root: Path, source: str) -> Experiment:
     *pieces, _ = pieces_of(source)
     tree = parse(source)

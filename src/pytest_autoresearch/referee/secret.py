@@ -6,9 +6,12 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from filelock import FileLock
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SIZE = 32  # bytes
 
@@ -34,7 +37,9 @@ def project_secret(folder: Path) -> bytes:
     return secrets.token_bytes(SIZE)
 
 
-def secret_draw(secret: bytes, source: str, seed: int, data_key: str) -> np.random.Generator:
+def secret_draw(secret: bytes, source: str, seed: int, data_key: str) -> "np.random.Generator":
     """Random numbers for one run, from the secret. The same program, seed and data get the same numbers again."""
+    import numpy as np  # collection must not
+
     message = json.dumps([source, seed, data_key]).encode()
     return np.random.default_rng(int.from_bytes(hmac.digest(secret, message, "sha256")))
