@@ -503,7 +503,7 @@ def test_a_broken_file_is_a_verdict_of_its_own(project: TinyProject, fake: FakeE
 
 
 def test_a_broken_file_keeps_its_description_where_it_can_be_read(project: TinyProject, fake: FakeExecutor) -> None:
-    project.experiment("typo", "LEARNIGN_RATE = 6e-3", doc="A rate.")
+    project.experiment("typo", "LEARNIGN_RATE = 6e-3", doc="A rate")
     write(project.path / "experiments/broken.py", '"""A text."""\ndef train(run:\n')
     write(project.path / "experiments/bare.py", "X = 1\n")
     project.night(fake, promote=False)
