@@ -23,8 +23,8 @@ CLEAR = (0.0, 4.0, 8.0)
 EARLY = (1.0, 0.5, 0.25)
 BOUNDS = (10.0, 0.25)
 """Tosses are tested twelve times: without those that move the model by less than so many nats, in so large a part of
-the requests, and all of them with gains cut off at the second bound. A model that looks ahead in few rows stands out where
-it is sure, one that remembers all rows and is honest in those that it nearly knows stands out early, and one that
+the requests, and all of them with gains cut off at the second bound. A model that looks ahead in few rows stands out
+where it is sure, one that remembers all rows and is honest in those that it nearly knows stands out early, and one that
 looks ahead faintly stands out where it is unsure."""
 TYPICAL = 3.0
 """Where arithmetic is not repeatable, gains are tested as they are, and again cut off at so many times their median. So
