@@ -87,6 +87,11 @@ def test_flop_of_threads_are_counted() -> None:
         _thread.start_new_thread(lambda: (a @ a, done.set()), ())
         done.wait()
         assert flop() == 4 * alone
+        threading.setprofile(None)  # as profilers do
+        thread = threading.Thread(target=lambda: a @ a)
+        thread.start()
+        thread.join()
+        assert flop() == 5 * alone
     assert alone == 2 * 8**3
 
 
@@ -227,6 +232,7 @@ def fbgemm_in_inference() -> None:
         (lambda: torch.jit.enable_onednn_fusion(True), "torch.jit.enable_onednn_fusion"),
         (optimized_script, "torch.jit.optimize_for_inference"),
         (lambda: torch.cuda.CUDAGraph.replay(None), "torch.cuda.CUDAGraph.replay"),
+        (lambda: torch.library.Library("_", "IMPL").fallback(None, "CPU"), "torch.library.Library.fallback"),
     ],
 )
 def test_what_cannot_be_counted_is_refused(work: Callable[[], Any], name: str) -> None:

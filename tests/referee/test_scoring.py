@@ -327,6 +327,30 @@ def test_a_peek_below_the_noise_is_found(topical: np.ndarray) -> None:
 STRENGTH = 0.0035
 
 
+@pytest.mark.parametrize("outliers", [0, 20])
+def test_a_peek_at_the_next_token_hides_neither_in_earlier_noise_nor_behind_outliers(outliers: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    gains = 0.03 * torch.randn(1365, 128, generator=generator, dtype=torch.float64)
+    cut = torch.randint(128, (1365,), generator=generator)
+    gains[:outliers, 0] += 15 * torch.tensor([1.0, -1.0]).repeat(outliers // 2)
+    gains[torch.arange(128) > cut[:, None]] = 0
+    assert not probes.favours_true_futures(gains, cut)
+    gains[torch.arange(1365), cut] += 0.01
+    assert probes.favours_true_futures(gains, cut)
+
+
+def test_what_comes_later_may_move_no_more_than_noise(topical: np.ndarray) -> None:
+    """Else a program could make noise of its own, as large as it likes, and repeat it when it is asked again."""
+    generator = torch.Generator().manual_seed(1)
+
+    def moving(tokens: Tensor) -> Tensor:
+        logits = noisy(0, generator)(tokens)
+        return logits + 3.0 * F.one_hot(tokens.sum(1, keepdim=True) % TOPICS, TOPICS)
+
+    with pytest.raises(probes.RuleBroken, match="later"):
+        score(moving, topical[:96], np.full(TOPICS, 3), 32)
+
+
 def nats_of(predict: Predict, rows: np.ndarray) -> float:
     tokens = torch.from_numpy(rows.astype(np.int64))
     loss = F.cross_entropy(predict(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())

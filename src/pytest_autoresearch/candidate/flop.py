@@ -1,7 +1,6 @@
 """Counting the flop of a program while it runs, with little overhead."""
 
 import _thread
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,28 +109,35 @@ def counting() -> Iterator[Callable[[], int]]:
         counters.append(FlopCounter())
         counters[-1].__enter__()  # type: ignore[no-untyped-call]
 
-    def first_event(frame: Any, event: str, arg: Any) -> None:
-        sys.setprofile(None)
-        enter()
-
     def counted(start: Callable[..., Any]) -> Callable[..., Any]:
-        def start_counted(function: Callable[..., Any], args: Any = (), *rest: Any, **kwargs: Any) -> Any:
+        def start_counted(function: Callable[..., Any], *rest: Any, **settings: Any) -> Any:
             def run(*args: Any, **kwargs: Any) -> None:
                 enter()
                 function(*args, **kwargs)
 
-            return start(run, args, *rest, **kwargs)
+            return start(run, *rest, **settings)
 
         return start_counted
 
-    threading.setprofile(first_event)
-    _thread.start_new_thread = counted(_thread.start_new_thread)  # `threading` holds its own reference to the original
-    with refusing_the_unseen(), counters[0]:
-        yield lambda: sum(counter.flop for counter in counters)
+    originals = {place: getattr(*place) for place in STARTERS if hasattr(*place)}
+    for place, start in originals.items():
+        setattr(*place, counted(start))
+    try:
+        with refusing_the_unseen(), counters[0]:
+            yield lambda: sum(counter.flop for counter in counters)
+    finally:
+        for place, start in originals.items():
+            setattr(*place, start)
 
 
+STARTERS = (
+    *((_thread, "start_new_thread"), (_thread, "start_new"), (_thread, "start_joinable_thread")),
+    *((threading, "_start_new_thread"), (threading, "_start_joinable_thread")),  # its own references to them
+)
+"""The functions that start a thread. Which there are depends on the version of Python."""
 UNSEEN = {
     (torch.cuda.CUDAGraph, "replay"): "torch.cuda.CUDAGraph.replay",
+    (torch.library.Library, "fallback"): "torch.library.Library.fallback",
     (torch._C, "_jit_set_llga_enabled"): "torch.jit.enable_onednn_fusion",
     (torch._C, "_jit_pass_optimize_for_inference"): "torch.jit.optimize_for_inference",
 }

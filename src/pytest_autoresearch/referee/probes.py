@@ -23,9 +23,14 @@ MOMENTS = tuple(eighth / 8 for eighth in range(1, 8))
 """Moments (see `Order`) after which the rows that gain most must not come too often."""
 CLEAR = (0.0, 4.0, 8.0)
 EARLY = (1.0, 0.5, 0.25)
-"""Tosses are tested nine times: those with a gain of at least so many nats (CLEAR), in the first requests up to so
-large a share of all (EARLY). A model that looks ahead in few rows shows it in large gains. One that remembers all rows,
-and is honest where a row is nearly one of them, shows it in the first requests."""
+BOUNDS = (10.0, 0.25)
+"""Tosses are tested twelve times: those with a gain of at least so many nats (CLEAR), in the first requests up to so
+large a share of all (EARLY), and all of them with gains cut off at the second bound. A model that looks ahead in few
+rows shows it in large gains. One that remembers all rows, and is honest where a row is nearly one of them, shows it in
+the first requests. One that looks ahead faintly shows it where it is unsure."""
+TYPICAL = 3.0
+"""Where arithmetic is not repeatable, gains are tested as they are, and again cut off at so many times their median. So
+a few large ones, which a program may put there by itself, hide nothing."""
 FOREIGN_FUTURES = 1024
 """The most held-out rows that are asked for once more, with foreign futures, if arithmetic is not repeatable."""
 LATER_TOKENS = "logits depend on tokens that come later"
@@ -121,23 +126,29 @@ class Pairs:
         source, decoy = torch.where(before, self._loss, 0.0)
         if change(source, decoy) <= TOLERANCE and float(self._moved.max()) <= TOLERANCE:
             return
-        gain = (decoy - source).sum(1) + torch.where(self._own == self._foreign, 0.0, self._odds[0] - self._odds[1])
-        gain = gain.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        places = decoy - source
+        odds = torch.where(self._own == self._foreign, 0.0, self._odds[0] - self._odds[1])
+        places[torch.arange(len(odds)), self._cut] = odds.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        gain = places.sum(1)
         if not self._answers_are_noisy(look, draw, gain.abs()):
             raise RuleBroken(LATER_TOKENS)
+        _moves(source[before], decoy[before], LATER_TOKENS)  # more than the same rows and futures move
         # Noise favours neither the true future nor the foreign one, and neither the first answer nor the later one.
         later = gain * (self._asked[0] - self._asked[1]).sign()
         if beyond_chance(float(later.sum()), float(later.square().sum()), 2):
             raise RuleBroken("it learned from held-out text: rows fare better on a second look")
-        gain = torch.cat([gain, self._gain_over_foreign_futures(look, draw)])
-        if beyond_chance(float(gain.sum()), float(gain.square().sum()), 2):
+        cut, again = self._gain_over_foreign_futures(look, draw)
+        if favours_true_futures(torch.cat([places, again]), torch.cat([self._cut, cut])):
             raise RuleBroken(LATER_TOKENS)
 
-    def _gain_over_foreign_futures(self, look: Look, draw: np.random.Generator) -> Tensor:
-        """What held-out rows (n,) gain over new decoys of theirs, up to the cut, in nats. Asks for the decoys."""
+    def _gain_over_foreign_futures(self, look: Look, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Cuts (n,) of new decoys of held-out rows, and what the rows gain over these up to the cut, (n, T) nats.
+
+        Asks for the decoys.
+        """
         size, some = self._order.items.shape[1], draw.permutation(len(self._rows))[:FOREIGN_FUTURES]
         some = np.resize(some, math.ceil(len(some) / size) * size)
-        found = []
+        cuts, found = [], []
         for sources in np.split(some, len(some) // size):
             decoys = Decoys.make(self._rows, sources, draw)
             logits, loss = look(decoys.rows)
@@ -145,8 +156,10 @@ class Pairs:
             own = torch.from_numpy(self._rows[sources, decoys.cut + 1].astype(np.int64))
             loss[slot, cut] = -log_probabilities(logits, slot, cut[:, None])[slot, 0, own].double()
             more = loss - self._row_loss[sources]
-            found.append(torch.where(torch.arange(loss.shape[1]) <= cut[:, None], more, 0.0).sum(1))
-        return torch.cat(found)[: min(len(self._rows), FOREIGN_FUTURES)]
+            cuts.append(cut)
+            found.append(torch.where(torch.arange(loss.shape[1]) <= cut[:, None], more, 0.0))
+        wanted = min(len(self._rows), FOREIGN_FUTURES)
+        return torch.cat(cuts)[:wanted], torch.cat(found)[:wanted]
 
     def _answers_are_noisy(self, look: Look, draw: np.random.Generator, gain: Tensor) -> bool:
         """Whether the same rows get slightly other answers when they are asked for again, or in another slot.
@@ -170,6 +183,19 @@ class Pairs:
 
     def _ask(self, look: Look, items: Integers) -> Tensor:
         return look(self._decoys.text(self._rows, items))[1]
+
+
+def favours_true_futures(gains: Tensor, cut: Tensor) -> bool:
+    """Whether gains (n, T) of rows with their true futures over foreign ones, up to their cuts (n,), are beyond chance.
+
+    Each sum is over the last place, the last two, four, eight …: who looks at the next token only gains at the cut,
+    and the noise of all places before it would hide that.
+    """
+    back = cut[:, None] - torch.arange(gains.shape[1])
+    windows = [1 << power for power in range(gains.shape[1].bit_length())]
+    sums = [torch.where((back >= 0) & (back < window), gains, 0.0).sum(1) for window in [*windows, gains.shape[1]]]
+    sums += [total.clamp(-most, most) for total in sums for most in [TYPICAL * float(total.abs().median())]]
+    return any(beyond_chance(float(each.sum()), float(each.square().sum()), len(sums) + 1) for each in sums)
 
 
 def _moves(before: Tensor, after: Tensor, reason: str) -> bool:
@@ -210,12 +236,13 @@ class Tosses:
         slot, place = (torch.from_numpy(each[here]).to(logits.device) for each in (slot_of[own.decoy], own.place - 1))
         put_in, left_out = (torch.from_numpy(each[here]).to(logits.device) for each in (own.put_in, own.left_out))
         gain = logits[slot, place, put_in].double() - logits[slot, place, left_out].double()
-        self._gains.append(gain.nan_to_num(nan=0.0).clamp(-10, 10).cpu())
+        self._gains.append(gain.nan_to_num(nan=0.0).clamp(-BOUNDS[0], BOUNDS[0]).cpu())
 
     def check(self) -> None:
         """RuleBroken if the tokens that were put in are found likelier than chance explains."""
         parts = [torch.cat(self._gains[: math.ceil(len(self._gains) * part)]) for part in EARLY]
         some = [gains[gains.abs() >= least] for gains in parts for least in CLEAR]
+        some += [gains.clamp(-BOUNDS[1], BOUNDS[1]) for gains in parts]
         if any(beyond_chance(float(each.sum()), float(each.square().sum()), len(some)) for each in some):
             raise RuleBroken(LATER_TOKENS)
 
