@@ -88,6 +88,8 @@ def test_a_program_in_a_string_is_not_smaller(track: str) -> None:
         "from builtins import exec as run",
         "import importlib\nimportlib.import_module(name)",
         "torch.jit.CompilationUnit(text)",
+        "timeit.timeit(text, number=1)",
+        "bdb.Bdb().run(open(sys.argv[3]).read())",
         "pickle.loads(data)",
         "text = train.__doc__",
         "text = inspect.getsource(train)",
