@@ -43,7 +43,7 @@ def header_lines(header: SessionHeader, runs: bool = True) -> list[str]:
 
 
 def verdict_line(verdict: Verdict) -> str:
-    """The outcome, the comparison and the reason: `DISCARDED 2.1686 against 2.1715 on seed 0 (-0.0029, p 0.38) …`"""
+    """The outcome, the comparison and the reason: `DISCARDED 2.1440 against 2.1426 on seed 0 (+0.0014, p 0.57) …`"""
     words = [verdict.outcome.upper()]
     asides = ["quick look"] * verdict.provisional + ["replayed"] * verdict.replayed
     if verdict.same_as:
