@@ -122,7 +122,8 @@ def our_batches(packed: np.ndarray, length: int) -> Iterator[torch.Tensor]:
                 drawn = batches.draw(size, length).tobytes()
                 ours.sendall(encode(Batch(len(drawn), 0.5)) + drawn)
 
-        threading.Thread(target=serve).start()
+        server = threading.Thread(target=serve)
+        server.start()
         with ours, theirs, theirs.makefile("rb", buffering=1 << 20) as incoming:
             try:
                 while True:
@@ -135,6 +136,7 @@ def our_batches(packed: np.ndarray, length: int) -> Iterator[torch.Tensor]:
                     yield tokens.to(torch.int64) & 0xFFFF
             finally:
                 theirs.shutdown(socket.SHUT_RDWR)
+                server.join()
 
 
 def rate(batches: Iterator[torch.Tensor], seconds: float) -> float:
