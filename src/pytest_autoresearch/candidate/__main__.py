@@ -205,7 +205,7 @@ def answer(model: Any, tokens: Any, job: protocol.Job) -> Any:
 
 
 def describe(error: BaseException, program: str) -> protocol.Raised:
-    """The message about an exception: one line for the verdict, and the traceback's frames in the program."""
+    """The message to send about an exception: one line for the verdict, and the frames that lie in the program."""
     what = "".join(traceback.format_exception_only(error)).strip()
     trace = traceback.TracebackException.from_exception(error)
     trace.stack = traceback.StackSummary.from_list([frame for frame in trace.stack if frame.filename == program])

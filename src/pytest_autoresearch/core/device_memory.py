@@ -102,7 +102,7 @@ class Driver:
 
 
 class DeviceMemory:
-    """Memory of the GPU that all processes share which open `file`: `size` bytes, rounded up to the driver's unit."""
+    """GPU memory that is shared by all processes that open `file`: `size` bytes, rounded up to the driver's unit."""
 
     def __init__(self, size: int, file: int | None = None) -> None:
         """Allocate memory, or open the memory of another process by its `file`, which `close` then closes, too.

@@ -42,7 +42,7 @@ class Exchange:
         return self._logits.view(DTYPES[dtype])[: math.prod(self._shape)].view(self._shape)
 
     def answer(self, logits: Tensor) -> str:
-        """Write logits (B, T, vocab) of any float type. Returns the name of the type that they have in the memory."""
+        """Write logits (B, T, vocab) of any float type. Returns the name of their type there, one of `DTYPES`."""
         dtype = next((name for name, known in DTYPES.items() if known == logits.dtype), "float32")
         self.logits(dtype).copy_(logits)
         return dtype

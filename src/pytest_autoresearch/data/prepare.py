@@ -86,7 +86,7 @@ def _key(settings: dict[str, int | str]) -> str:
 def _build(corpus: Corpus, prepared: Prepared, eval_tokens: int, progress: Progress) -> None:
     """Write tokenizer, held-out rows and training rows into the folder of `prepared`, which exists.
 
-    The held-out rows come first: if the held-out text is too short, no time is lost on the training rows.
+    It writes the held-out rows first. If the held-out text is too short, this is known before the longer part.
     """
     from pytest_autoresearch.data.packing import pack
     from pytest_autoresearch.data.tokenizer import Tokenizer, tokenise, train_tokenizer, training_texts

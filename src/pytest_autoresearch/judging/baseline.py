@@ -153,7 +153,7 @@ class Baseline:
                 program, records = str(promotion["train.py"]), str(promotion["baseline.json"])
                 verdict = Verdict.from_dict(promotion["verdict"])
             except FileNotFoundError:
-                return  # another process has just completed it
+                return  # another process has finished the promotion
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(f"{self._promotion_path}: not a promotion ({error!r}); delete it") from None
             if Program(unix(read_source(self.path, BASELINE_BYTES))).sha not in (verdict.baseline_sha, sha256(program)):

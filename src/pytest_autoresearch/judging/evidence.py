@@ -63,7 +63,7 @@ class Evidence:
         return [verdict for verdict in self._read(paths) if verdict.experiment == experiment]
 
     def unlogged(self, track: str) -> list[Verdict]:
-        """Every verdict of a track without a line in the ledger, oldest first: its session runs, or was killed."""
+        """Every verdict of a track without a line in the ledger, oldest first. Its session still runs or was killed."""
         folder = self.folder / track
         if leftovers := list(folder.glob("*/.verdict-*.tmp")):
             with self.lock("verdicts"):  # now no other process writes them, so they are left from a kill

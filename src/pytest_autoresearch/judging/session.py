@@ -132,7 +132,7 @@ class Session:
             return plan.replayed
         record = self.make_ready()
         lock, folder = self.context.evidence.lock, self._folder(plan.experiment.name, plan.program)
-        with lock(plan.key), lock(self.context.relative(folder)):  # a session with other seeds has the same folder
+        with lock(plan.key), lock(self.context.relative(folder)):  # with more seeds: another key, same folder
             again = (
                 None
                 if self.context.options.rerun

@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collect_file(
     file_path: "Path", parent: pytest.Collector
 ) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
-    """Collect experiments in place of pytest's own collector, which would import a file named on the command line."""
+    """Collect experiments ourselves: pytest's own collector would import a file that the command line names."""
     collectors = yield
     if is_experiment(file_path, parent.config):
         return [ExperimentFile.of(parent, file_path)]

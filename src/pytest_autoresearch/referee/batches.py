@@ -12,7 +12,7 @@ class Batches:
     """Draws batches of the training rows, in an order that follows from the seed alone."""
 
     def __init__(self, rows: Rows, seed: int) -> None:
-        """`rows`: (N, T + 1), memory-mapped perhaps."""
+        """`rows` (N, T + 1) may be memory-mapped."""
         self._rows = rows
         self._random = np.random.default_rng(seed)
         self._length = self._usual_length = rows.shape[1] - 1

@@ -1,4 +1,4 @@
-"""In which order held-out rows and decoys are asked for: a secret random one, a whole batch at a time."""
+"""The secret random order in which the referee asks for held-out rows and decoys, a whole batch at a time."""
 
 import math
 from dataclasses import dataclass

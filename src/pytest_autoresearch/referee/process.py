@@ -241,7 +241,7 @@ class Candidate:
     def __exit__(self, *exception: object) -> None:
         """End all processes of the run, and close the log."""
         self.end()
-        while data := self._output.read(1 << 16):  # the rest of the output; None if another process holds the pipe
+        while data := self._output.read(1 << 16):  # what is left; None if another process still holds the pipe
             self._log.write(data)
         self._output.close()
         self._log.close()

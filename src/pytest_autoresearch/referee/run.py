@@ -20,7 +20,7 @@ from pytest_autoresearch.referee.usage import Usage
 
 CURVE_POINTS = 100
 OTHERS_CPU = 1.0
-"""CPU seconds that processes which a program starts may use under a budget in flop, because theirs are not counted."""
+"""Under a budget in flop, a program's child processes may use so many CPU seconds: nothing counts their flop."""
 COMPILES_NOTHING = "torch.compile does nothing here: the budget is in flop, and compiled code cannot be counted"
 
 
