@@ -65,7 +65,7 @@ def test_the_baseline_itself_has_no_such_limits_and_experiments_have(project: Ti
     assert [spec.cpu_limit for spec in fake.specs] == [None, None, 13.0, 13.0]
 
 
-@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome not in ("kept", "discarded")])
+@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome not in ("kept", "discarded", "tried")])
 def test_a_failure_ends_the_judgement_whatever_the_seeds_before(project: TinyProject, outcome: Outcome) -> None:
     project.idea("good")
     night = project.night(project.fake(good=[1.9, failed(outcome, "the reason", detail="a traceback")]))

@@ -174,7 +174,7 @@ def test_init_writes_a_track_for_the_card_that_is_there(
     assert main(["init", "--track"]) == 2
     assert "baseline/cuda/track.toml: cannot be read" in capsys.readouterr().err
     shutil.copytree(Path(__file__).parents[2] / "baseline/cuda", project.path / "baseline/cuda")
-    monkeypatch.setitem(main.__globals__, "find_card", lambda: Card("Card 3060", "cuda", 12.6e9, True))
+    monkeypatch.setattr("pytest_autoresearch.cli.tracks.find_card", lambda: Card("Card 3060", "cuda", 12.6e9, True))
     assert main(["init", "--track"]) == 0
     said = capsys.readouterr().out
     assert "Card 3060, 13 GB, bfloat16:" in said

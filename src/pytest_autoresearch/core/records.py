@@ -20,6 +20,7 @@ class Outcome(StrEnum):
     DIVERGED = "diverged"
     TIMED_OUT = "timed out"
     DISQUALIFIED = "disqualified"
+    TRIED = "tried"  # a trial of a sweep that has a score: one run on the search seed, no finding
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class Verdict:
     - `key`: digest of everything that determines the verdict; `platform`: digest of the fingerprint alone.
     - `detail`: may hold the candidate's traceback. `tried_again`: which run was tried again, and why.
     - `note`: what the author should know besides the reason; not stored, because it depends on the session.
+    - `changes`: the top-level names that the program defines otherwise than the baseline.
     - `memory_growth`: peak memory relative to the baseline's, minus 1.
     - `provisional`: judged under another budget, or with fewer seeds, than the track asks for.
     - `status`: the word in the ledger, "" while the verdict has no line there.
@@ -149,6 +151,7 @@ class Verdict:
     delta: float | None = None
     p_value: float | None = None
     memory_growth: float | None = None
+    changes: list[str] = field(default_factory=list)
     lines_added: int = 0
     lines_removed: int = 0
     simplifies: bool = False

@@ -16,13 +16,15 @@ from pytest_autoresearch.judging.evidence import Evidence
 COLUMNS = [
     *("commit", "val_bpb", "memory_gb", "status", "description"),  # the five columns of karpathy/autoresearch
     *("track", "experiment", "verdict", "delta", "p_value", "runs", "seconds", "lines_added", "lines_removed"),
-    *("program_sha", "baseline_sha", "isolation", "finished_at"),
+    *("program_sha", "baseline_sha", "isolation", "changes", "reason", "finished_at"),
 ]
-LATER = {"isolation"}
+STATUS = {Outcome.KEPT: "pass", Outcome.DISCARDED: "discard", Outcome.TRIED: "trial"}
+"""The status of a verdict that has not been promoted; any other outcome is a `crash`."""
+LATER = {"isolation", "changes", "reason"}
 """Columns that older ledgers may lack."""
 IDENTITY = ("track", "experiment", "program_sha", "baseline_sha", "finished_at")
 """The columns that identify a verdict; the time is to the microsecond."""
-WORDS = {"description", "track", "experiment"}
+WORDS = {"description", "track", "experiment", "reason"}
 """Columns of text that users or programs choose. A spreadsheet would run a cell of theirs that looks like a formula."""
 
 
@@ -65,7 +67,7 @@ class Ledger:
 
         A verdict with the line `pass` that is promoted later gets a second line, `keep`.
         """
-        status = verdict.status or {Outcome.KEPT: "pass", Outcome.DISCARDED: "discard"}.get(verdict.outcome, "crash")
+        status = verdict.status or STATUS.get(verdict.outcome, "crash")
         crashed = status == "crash"
         row = {
             "commit": self.commit(),
@@ -86,6 +88,8 @@ class Ledger:
             "baseline_sha": verdict.baseline_sha,
             "isolation": "".join(verdict.stats.isolation[-1:]),
             "finished_at": verdict.finished_at,
+            "changes": " ".join(verdict.changes),
+            "reason": verdict.reason,
         }
         with self._lock():
             known = {tuple(line.get(name) for name in IDENTITY): line.get("status") for line in self.rows()}

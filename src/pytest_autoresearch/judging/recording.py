@@ -9,7 +9,7 @@ from pytest_autoresearch.core.records import Record, RunStats
 from pytest_autoresearch.core.track import fingerprint
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.judge import FIXED_SEED, Judge
-from pytest_autoresearch.programs.history import changed_lines
+from pytest_autoresearch.programs.history import changed_names
 from pytest_autoresearch.programs.seeds import find_fixed_seed
 from pytest_autoresearch.referee.executor import RunResult
 
@@ -31,7 +31,7 @@ def check_changed_by_hand(context: Context) -> None:
     what = "another program"
     old, new = context.evidence.source(record.program_sha), context.baseline_program.source
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # evidence may be of any age
-        names = sorted({*changed_lines(old, new), *changed_lines(new, old)}) if old else []
+        names = changed_names(old, new) if old else []
         what = f"changed in {', '.join(f'`{name}`' for name in names[:5])}{', …' * (len(names) > 5)}" if names else what
     raise UsageError(
         f"{context.baseline.path}: {what} since its record of {record.recorded_at} ({record.val_bpb:.4f} val_bpb): "

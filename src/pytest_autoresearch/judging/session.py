@@ -22,6 +22,7 @@ from pytest_autoresearch.judging.session_log import SessionLog
 from pytest_autoresearch.judging.summary import SessionHeader
 from pytest_autoresearch.programs.compare import line_counts
 from pytest_autoresearch.programs.experiment import SOURCE_BYTES, Program, description_of, parse_errors
+from pytest_autoresearch.programs.history import changed_names
 from pytest_autoresearch.programs.statements import parse
 from pytest_autoresearch.referee.executor import Executor
 
@@ -164,6 +165,7 @@ class Session:
             p_value=judgement.decision.p_value,
             baseline_scores=record.scores,
             memory_growth=memory / baseline_memory - 1 if memory and baseline_memory else None,
+            changes=changed_names(context.baseline_program.source, plan.program.source),
             lines_added=added,
             lines_removed=removed,
             experiment_sha=plan.experiment.sha,

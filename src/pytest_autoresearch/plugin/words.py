@@ -15,6 +15,7 @@ LETTERS = {
     Outcome.DIVERGED: "V",
     Outcome.TIMED_OUT: "T",
     Outcome.DISQUALIFIED: "Q",
+    Outcome.TRIED: "t",
 }
 """The letters that -q prints."""
 

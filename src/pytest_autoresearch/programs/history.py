@@ -19,6 +19,12 @@ def changed_lines(old: str, new: str) -> dict[str, list[str]]:
     return {name: lines for name, lines in changed.items() if lines}
 
 
+def changed_names(old: str, new: str) -> list[str]:
+    """The top-level names whose definitions differ between two programs, in order. Raises the errors of `ast.parse`."""
+    before, after = _definitions(old), _definitions(new)
+    return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+
+
 def lost_lines(overlay: str, promoted: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """For each name that the overlay replaces, the lines of `promoted` that the new definition lacks.
 

@@ -1,0 +1,102 @@
+"""Commands for experiments and their programs: `new`, `show` and `diff`."""
+
+import keyword
+import os
+import sys
+from pathlib import Path
+
+from pytest_autoresearch.cli.command import Command, Commands
+from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.text import escaped
+from pytest_autoresearch.core.track import track_names
+from pytest_autoresearch.judging.plan import taken_back
+from pytest_autoresearch.judging.project import Project
+from pytest_autoresearch.programs.compare import same_program, unified_diff
+from pytest_autoresearch.programs.experiment import read_experiment
+from pytest_autoresearch.programs.spelling import nearest
+
+TEMPLATE = '''"""{title}: one line that says what changes and why it should help."""
+
+from baseline import *
+
+# Redefine what you change: a function, a class, or an UPPERCASE constant of the baseline. For example:
+# BATCH_SIZE = BATCH_SIZE // 2
+'''
+
+
+def add_commands(commands: Commands) -> None:
+    """`new`, `show` and `diff`."""
+    beginning = commands.add_parser("new", help="begin an experiment from a template")
+    beginning.set_defaults(run=lambda command, options: print(new(command.project, options.name)))
+    showing = commands.add_parser("show", help="print the complete program that an experiment runs")
+    showing.set_defaults(run=lambda command, options: show(command, options.name, as_patch=False))
+    patching = commands.add_parser("diff", help="print that program against the baseline")
+    patching.set_defaults(run=lambda command, options: show(command, options.name, as_patch=True))
+    for parser in (beginning, showing, patching):
+        parser.add_argument("name", help="experiment, such as rmsnorm")
+
+
+def new(project: Project, name: str) -> Path:
+    """Write `experiments/NAME.py`. Never overwrites a file."""
+    path = experiment_path(project, name)
+    title = path.stem.replace("_", " ").capitalize()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(TEMPLATE.format(title=title))
+    except FileExistsError:
+        raise UsageError(f"{path}: already exists; choose another name") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+    return path
+
+
+def show(command: Command, name: str, as_patch: bool) -> None:
+    """Print the program of an experiment, or its patch to the baseline. Its own TRACK, if it has one, decides."""
+    project = command.project
+    experiment = read_experiment(find(project, name), project.experiments)
+    if not command.track and experiment.track in track_names(project.baseline):
+        command = Command(project, experiment.track)
+    context = command.context
+    baseline, path = context.baseline_program.source, context.relative(context.baseline.path)
+    program = experiment.program(baseline, context.baseline.path).source
+    text = unified_diff(baseline, program, path, experiment.name) if as_patch else program
+    if sys.stdout.isatty():  # elsewhere every byte counts
+        text = "".join(f"{escaped(line.expandtabs())}\n" for line in text.removesuffix("\n").split("\n"))
+    sys.stdout.write(text)
+    if as_patch:
+        notes = taken_back(context, experiment)
+        if same_program(baseline, program):
+            notes.append(f"the program equals the baseline {path}")
+        for note in notes:
+            print(f"autoresearch: {experiment.name}: {note}", file=sys.stderr)
+
+
+def find(project: Project, name: str) -> Path:
+    """The file of an experiment. UsageError suggests similar names, or lists all."""
+    path = experiment_path(project, name)
+    if not path.is_file():
+        files = (file.relative_to(project.experiments) for file in sorted(project.experiments.rglob("[!_]*.py")))
+        known = [file.with_suffix("").as_posix() for file in files]
+        wanted = path.relative_to(project.experiments).with_suffix("").as_posix()
+        if near := nearest(wanted, known):
+            raise UsageError(f"{path}: no such experiment; did you mean {' or '.join(near)}?")
+        raise UsageError(f"{path}: no such experiment; there is: {', '.join(known) or 'none'}")
+    return path
+
+
+def experiment_path(project: Project, name: str) -> Path:
+    """The path of `rmsnorm`, `rmsnorm.py` or `experiments/rmsnorm.py`. UsageError if the name is not allowed."""
+    file = name.removesuffix(".py") + ".py"
+    path = Path(os.path.abspath(file))  # as a shell completes it
+    if project.experiments not in path.parents or ("/" not in name and not path.is_file()):
+        path = Path(os.path.abspath(project.experiments / file))
+    if project.experiments in path.parents:
+        parts = path.relative_to(project.experiments).with_suffix("").parts
+        names = all(part.isidentifier() and not keyword.iskeyword(part) and part[0] != "_" for part in parts)
+        if names and path.stem != "conftest":
+            return path
+    raise UsageError(
+        f"{name}: not a name of an experiment; it must have only letters, digits and _, begin with a letter, not be "
+        f"a keyword, and lie in {project.experiments}"
+    )
