@@ -108,8 +108,8 @@ def _draw_one(allowed: Range | Choices, draws: random.Random) -> Value:
 def _tidy(allowed: Range | Choices, number: Value) -> Value:
     """A sampled number as it is written into a program: short, and inside the range.
 
-    Floats have three significant digits, so that a diff reads well. Where the range is narrow, as for 0.99 to 0.9999,
-    they have as many as tell a hundredth of it apart.
+    Floats have three significant digits, so that a diff reads well. Where the range is narrow, as from 0.99 to 0.9999,
+    they have as many as the width of the range has with two.
     """
     if isinstance(allowed, Choices) or not isinstance(number, int | float):
         return number
@@ -117,7 +117,7 @@ def _tidy(allowed: Range | Choices, number: Value) -> Value:
         return allowed[round((number - allowed.low) / allowed.step)]
     if allowed.is_int:
         return min(max(round(number), int(allowed.low)), int(allowed.high))
-    digits = max(-_exponent((allowed.high - allowed.low) / 100), 2 - _exponent(number))
+    digits = max(1 - _exponent(allowed.high - allowed.low), 2 - _exponent(number))
     return min(max(round(number, digits), allowed.low), allowed.high)
 
 
