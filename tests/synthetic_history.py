@@ -49,7 +49,20 @@ CONSTANTS = {"DEPTH": 1, "WIDTH": 48, "HEADS": 3, "BATCH_SIZE": 16, "LEARNING_RA
 UNTRIED_CONSTANTS = {"INIT_STD": 0.05, "WEIGHT_DECAY": 0.0}
 PARTS = ["Embedding", "Attention", "MLP", "Block", "GPT", "activation", "make_optimizers", "schedule"]
 UNTRIED_PARTS = ["init_weights"]
-IDEAS = ["gated", "rotary", "wider", "leaky", "tied", "squared", "muon", "longer", "sparse", "scaled", "shifted", "cosine"]
+IDEAS = [
+    "gated",
+    "rotary",
+    "wider",
+    "leaky",
+    "tied",
+    "squared",
+    "muon",
+    "longer",
+    "sparse",
+    "scaled",
+    "shifted",
+    "cosine",
+]
 FAILURES = [
     (Outcome.CRASHED, "RuntimeError: mat1 and mat2 shapes cannot be multiplied (16x48 and 64x48)"),
     (Outcome.CRASHED, "`WIDHT`: baseline/cpu/train.py has no such name, and nothing uses it; did you mean `WIDTH`?"),
@@ -77,7 +90,12 @@ def program(comment: str = "") -> str:
     classes = [f"class {name}(nn.Module):\n    width = WIDTH" for name in PARTS if name[0].isupper()]
     functions = [f"def {name}(x):\n    return x" for name in [*PARTS, *UNTRIED_PARTS] if name[0].islower()]
     train = f"def train(run):\n    return {', '.join([*PARTS, *UNTRIED_PARTS, *CONSTANTS, *UNTRIED_CONSTANTS])}"
-    return "\n\n".join([f'"""A made-up program. {comment}"""', "from torch import nn", *constants, *classes, *functions, train]) + "\n"
+    return (
+        "\n\n".join(
+            [f'"""A made-up program. {comment}"""', "from torch import nn", *constants, *classes, *functions, train]
+        )
+        + "\n"
+    )
 
 
 @dataclass
@@ -92,10 +110,13 @@ class SyntheticHistory:
     at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     @classmethod
-    def of(cls, root: Path, verdicts: int = 500, trials: int = 60, seed: int = 0, plateau: bool = False) -> "SyntheticHistory":
-        """A history of so many verdicts and, besides, trials of two sweeps. After a keep ends a history without a
-        `plateau`; 80 failures end one with it, if it has as many verdicts."""
+    def of(
+        cls, root: Path, verdicts: int = 500, trials: int | None = None, seed: int = 0, plateau: bool = False
+    ) -> "SyntheticHistory":
+        """A history of so many verdicts and, besides, trials of two sweeps, by default up to 60. With a
+        `plateau` its last 80 verdicts are failures; otherwise the last one is a keep."""
         history = cls(root, random.Random(seed))
+        trials = min(60, verdicts // 8) if trials is None else trials
         history.record()
         while verdicts > 0:
             lucky = not (plateau and verdicts <= 80) and (verdicts <= SESSION or None)
@@ -143,7 +164,9 @@ class SyntheticHistory:
         kept = []
         for number in range(experiments):
             promoted = lucky and number == experiments - 1
-            row = self.verdict(-0.03 if promoted else max(0.0 if lucky is False else -1.0, self.draw.gauss(worth, 0.015)))
+            row = self.verdict(
+                -0.03 if promoted else max(0.0 if lucky is False else -1.0, self.draw.gauss(worth, 0.015))
+            )
             (kept if row["verdict"] == "kept" else self.rows).append(row)
         self.rows += kept
         if kept:
@@ -164,11 +187,15 @@ class SyntheticHistory:
         while not (decision := decide(baseline, scores, ALPHA, NOISE)).outcome:
             spread = 0.003 if worth < -0.02 else NOISE
             scores.append(baseline[len(scores)] + self.draw.gauss(worth, spread))
-        numbers = {"delta": f"{decision.delta:.6f}", "p_value": f"{decision.p_value:.4g}", "val_bpb": f"{fmean(scores):.6f}"}
+        numbers = {
+            "delta": f"{decision.delta:.6f}",
+            "p_value": f"{decision.p_value:.4g}",
+            "val_bpb": f"{fmean(scores):.6f}",
+        }
         return self.row(**values, **numbers, verdict=decision.outcome, reason=decision.reason, runs=len(scores))
 
     def changes(self) -> list[str]:
-        """The names that an experiment changes: constants, or a part and sometimes a new function."""
+        """The names that an experiment changes: constants, or a part and sometimes a new function for it."""
         if self.draw.random() < 0.3:
             return self.draw.sample(list(CONSTANTS), self.draw.choice([1, 1, 2]))
         return [self.draw.choice(PARTS)] + ["helper"] * (self.draw.random() < 0.2)
@@ -188,7 +215,11 @@ class SyntheticHistory:
         spelled = f"LEARNING_RATE={rate} BATCH_SIZE={batch} WARMUP={warmup}"
         changes = "BATCH_SIZE LEARNING_RATE WARMUP"
         return self.row(
-            experiment=name, description=f"{spelled}: Rates together.", verdict="tried", delta=f"{delta:.6f}", changes=changes
+            experiment=name,
+            description=f"{spelled}: Rates together.",
+            verdict="tried",
+            delta=f"{delta:.6f}",
+            changes=changes,
         )
 
     # -- files --
@@ -218,15 +249,22 @@ class SyntheticHistory:
         """What today's baseline scored."""
         stats = RunStats.of([result(seed, self.val_bpb + each) for seed, each in enumerate((-0.004, 0.001, 0.003))])
         platform = {"device": "cpu: a test's", "threads": "1", "torch": "2.9.0", "data": "d", "budget": "12.0 steps"}
-        return Record(sha256(self.source), code_sha(self.source), platform, stats, self.at.isoformat(timespec="seconds"))
+        return Record(
+            sha256(self.source), code_sha(self.source), platform, stats, self.at.isoformat(timespec="seconds")
+        )
 
     def overlays(self, count: int) -> Iterator[tuple[str, str]]:
         """Name and source of the latest experiments."""
         judged = [row for row in self.rows if row.get("changes") and row["verdict"] != "tried"]
         for number, row in enumerate(judged[-count:] if count else []):
             names = sorted(row["changes"].split(), key=lambda name: name != "helper")  # what others use comes first
-            bodies = [_definition(name, "helper" if "helper" in names and name != "helper" else number) for name in names]
-            yield row["experiment"], "\n\n".join([f'"""{row["experiment"]}."""', "from baseline import *", *bodies]) + "\n"
+            bodies = [
+                _definition(name, "helper" if "helper" in names and name != "helper" else number) for name in names
+            ]
+            yield (
+                row["experiment"],
+                "\n\n".join([f'"""{row["experiment"]}."""', "from baseline import *", *bodies]) + "\n",
+            )
 
     def write_evidence(self, count: int) -> None:
         """Write the evidence of the latest so many verdicts: the verdict, and the program of its first run."""
@@ -251,6 +289,8 @@ class SyntheticHistory:
 
 
 def _definition(name: str, number: object) -> str:
-    if name.isupper():
+    if name in CONSTANTS:
         return f"{name} = {number}"
-    return f"class {name}({name}):\n    number = {number}" if name[0].isupper() else f"def {name}(x):\n    return {number}"
+    return (
+        f"class {name}({name}):\n    number = {number}" if name[0].isupper() else f"def {name}(x):\n    return {number}"
+    )

@@ -5,8 +5,9 @@ asks no device: the number to beat comes from any record of today's program, or 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -30,6 +31,7 @@ FILES = 100
 GOAL = "Find a program with a lower val_bpb (bits per byte of held-out text) than the baseline under the same budget."
 
 _TRACK = re.compile(r"""^TRACK\b[^=\n]*=\s*["']([^"'\n]+)""", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class ToBeat:
@@ -58,7 +60,7 @@ class Brief:
     plateau: Plateau
     advice: Sequence[Advice]
 
-    @property
+    @cached_property
     def gain(self) -> Gain | None:
         """What counts as a gain; None if the track gives no noise and there are no scores to take it from."""
         scores, seeds = self.to_beat.scores, self.track.seeds
@@ -66,7 +68,7 @@ class Brief:
             return least_gain(scores, self.track)
         return least_gain([0.0] * seeds, self.track) if self.track.noise or seeds == 1 else None
 
-    @property
+    @cached_property
     def counts(self) -> dict[str, int]:
         """How many verdicts of which kind."""
         outcomes = [entry.outcome for entry in self.history.verdicts]
@@ -80,7 +82,7 @@ class Brief:
             "trials": len(self.history.trials),
         }
 
-    @property
+    @cached_property
     def baselines(self) -> list[tuple[Entry, bool]]:
         """The programs to beat, the latest first, each with whether it was recorded without a promotion."""
         promoted = {id(entry) for entry in self.history.verdicts if entry.is_baseline}
@@ -96,7 +98,8 @@ def make_brief(context: Context) -> Brief:
     history = History.read(context.ledger, track.name)
     with parse_errors(context.baseline.path):
         defined = _defined(context.baseline_program.source)
-    by_family = families(history.verdicts, defined)
+    parts = {name for name, is_constant in defined.items() if not is_constant}
+    by_family = families(history.verdicts, parts)
     near, constants = near_misses(history), importances(history.trials)
     untried = _untried(history, defined)
     root = context.project.experiments
@@ -112,7 +115,7 @@ def make_brief(context: Context) -> Brief:
         untried=untried,
         plateau=plateau_of(history),
         advice=advice(
-            history, near, by_family, constants, untried["definitions"], lambda name: (root / f"{name}.py").is_file()
+            history, near, by_family, parts, constants, untried, lambda name: (root / f"{name}.py").is_file()
         ),
     )
 
@@ -123,7 +126,8 @@ def _to_beat(context: Context, history: History) -> ToBeat:
     if records:
         record = next((each for each in records if len(each.scores) >= track.seeds), records[0])
         scores = record.scores[: track.seeds]
-        platform = ", ".join(f"{key} {record.fingerprint.get(key, '?')}" for key in ("device", "threads", "torch"))
+        device, threads, torch = (record.fingerprint.get(key, "?") for key in ("device", "threads", "torch"))
+        platform = f"{device}, {threads} threads, torch {torch}"
         note = "" if len(scores) == track.seeds else "some seeds are missing: the next session trains them"
         return ToBeat(fmean(scores), scores, "record", platform, note)
     path = context.relative(baseline.path)
@@ -135,19 +139,24 @@ def _to_beat(context: Context, history: History) -> ToBeat:
     return ToBeat(known[-1].val_bpb if known else None, [], "ledger" if known else "", "", note)
 
 
-def _defined(source: str) -> list[str]:
-    """The top-level names of a program in order, without those of imports."""
-    names = [name for piece in pieces_of(source) if not piece.is_import for name in sorted(piece.names.binds)]
-    return list(dict.fromkeys(names))
+def _defined(source: str) -> dict[str, bool]:
+    """The top-level names of a program in order, without those of imports; true for constants: UPPERCASE names that
+    are no class and no function."""
+    return {
+        name: name.isupper() and not piece.is_definition
+        for piece in pieces_of(source)
+        if not piece.is_import
+        for name in sorted(piece.names.binds)
+    }
 
 
-def _untried(history: History, defined: Iterable[str]) -> dict[str, Sequence[str]]:
+def _untried(history: History, defined: Mapping[str, bool]) -> dict[str, Sequence[str]]:
     """The names of today's program that no entry has changed; none if the ledger does not say what entries changed."""
     changed = {name for entry in history.entries for name in entry.changes}
     changed |= {name for entry in history.trials for name in settings_of(entry.description)}
     names = [name for name in defined if name not in changed] if changed or not history.verdicts else []
-    constants = [name for name in names if name.isupper()]
-    return {"constants": constants, "definitions": [name for name in names if not name.isupper()]}
+    constants = [name for name in names if defined[name]]
+    return {"constants": constants, "definitions": [name for name in names if not defined[name]]}
 
 
 def _without_verdict(history: History, root: Path, track: Track) -> list[str]:

@@ -4,6 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.research.history import Entry
@@ -43,7 +44,7 @@ class Family:
         kept = [number for number, entry in enumerate(self.entries) if entry.outcome is Outcome.KEPT]
         return len(self.entries) - 1 - kept[-1] if kept else len(self.entries)
 
-    @property
+    @cached_property
     def failures(self) -> list[Entry]:
         """What was not kept, the best first; what has no score comes last."""
         failed = [entry for entry in self.entries if entry.outcome is not Outcome.KEPT]
@@ -51,10 +52,11 @@ class Family:
 
 
 def families(verdicts: Iterable[Entry], parts: Collection[str]) -> list[Family]:
-    """The families, the most tried first, then by the best difference. `parts` are the names that the baseline defines.
+    """The families, the most tried first, then by the best difference. `parts` are the names that the baseline defines,
+    but for its constants.
 
-    An experiment that changes only UPPERCASE names is one on constants. Any other belongs to the part that it changes;
-    if it changes several, to the one that experiments change most often.
+    An experiment that changes only UPPERCASE names, and none of a part such as `class MLP`, is one on constants. Any
+    other belongs to the part that it changes; if it changes several, to the one that experiments change most often.
     """
     verdicts = list(verdicts)
     tries = Counter(name for entry in verdicts for name in entry.changes)
@@ -68,7 +70,7 @@ def families(verdicts: Iterable[Entry], parts: Collection[str]) -> list[Family]:
 def _family_of(entry: Entry, parts: Collection[str], tries: Counter[str]) -> str:
     if not entry.changes:
         return UNKNOWN
-    code = [name for name in entry.changes if not name.isupper()]
+    code = [name for name in entry.changes if name in parts or not name.isupper()]
     if not code:
         return CONSTANTS
     return max([name for name in code if name in parts] or code, key=lambda name: (tries[name], name))

@@ -72,7 +72,7 @@ def _importance(name: str, points: Sequence[tuple[str, float]]) -> Importance:
 
 
 def explained(groups: Sequence[Sequence[float]]) -> float:
-    """The share of the variance of ranks that the groups explain, from 0 to 1; 0 for one group, or only single ranks."""
+    """The share of the variance of ranks that the groups explain, from 0 to 1; 0 where there is nothing to explain."""
     n, k = sum(map(len, groups)), len(groups)
     if n <= k or k < 2:
         return 0.0

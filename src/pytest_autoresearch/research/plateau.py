@@ -1,7 +1,7 @@
 """Whether a history has come to a plateau, and what its facts suggest to do next."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -12,10 +12,9 @@ from pytest_autoresearch.research.importance import Importance
 from pytest_autoresearch.research.near_misses import NearMiss
 
 LEAST, TIMES = 10, 3
-RULE = (
-    f"at least {LEAST} verdicts since the last keep, and {TIMES} times as many as a keep took on average before "
-    "(luck alone does that one time in 20)"
-)
+RULE = f"{LEAST} or more without a keep, and {TIMES} times what one took before"
+BY_HAND = 3
+"""So many experiments on constants are worth a sweep."""
 GROWN = 20
 """So many more lines than they removed promotions must have added before a simplification is suggested."""
 
@@ -62,27 +61,35 @@ def advice(
     history: History,
     near: Sequence[NearMiss],
     by_family: Sequence[Family],
+    parts: Collection[str],
     constants: Sequence[Importance],
-    untried: Sequence[str],
+    untried: Mapping[str, Sequence[str]],
     is_there: Callable[[str], bool],
 ) -> list[Advice]:
-    """What to do next, each with its reason in this history. `is_there`: whether an experiment's file still exists."""
+    """What to do next, each with its reason in this history. `parts` are what the baseline defines, but for constants;
+    `is_there` says whether an experiment's file still exists."""
     usable = [miss for miss in near if is_safe(miss.entry.experiment) and is_there(miss.entry.experiment)]
     return [
+        *_judge(untried["experiments"]),
         *_retest(usable),
         *_combine(usable),
-        *_sweep(history, by_family, constants),
-        *_another_family(by_family, untried),
-        *_simplify(history),
+        *_sweep(history, by_family, constants, is_there),
+        *_another_family(by_family, untried["definitions"]),
+        *_simplify(history, parts),
     ]
+
+
+def _judge(files: Sequence[str]) -> Iterable[Advice]:
+    if files:
+        yield Advice("judge", f"{len(files)} file{'s' * (len(files) > 1)} without a verdict", (), "pytest experiments")
 
 
 def _retest(usable: Sequence[NearMiss]) -> Iterable[Advice]:
     if outrun := [miss for miss in usable if miss.kept and miss.promotions_since]:
-        why = f"{len(outrun)} kept and outrun: a session tries them on today's baseline by itself"
+        why = f"{len(outrun)} kept and outrun; a session tries them anew by itself"
         yield Advice("refine", why, (), "pytest experiments")
     if met := [miss.entry.experiment for miss in usable if not miss.kept and miss.promotions_since][:3]:
-        why = "near misses that have not met today's baseline"
+        why = "near misses that met an earlier baseline"
         yield Advice("refine", why, (), f'pytest experiments -k "{" or ".join(met)}" --ar-retest')
 
 
@@ -91,21 +98,23 @@ def _combine(usable: Sequence[NearMiss]) -> Iterable[Advice]:
         changes = {*one.entry.changes}, {*other.entry.changes}
         if all(changes) and not changes[0] & changes[1]:
             names = f'"{one.entry.experiment}" "{other.entry.experiment}"'
-            why = "the best two near misses that change different parts; `autoresearch suggest` lists more"
+            why = "near misses that change different parts"
             yield Advice("combine", why, (), f"autoresearch new NAME --combine {names}")
             return
 
 
-def _sweep(history: History, by_family: Sequence[Family], constants: Sequence[Importance]) -> Iterable[Advice]:
+def _sweep(
+    history: History, by_family: Sequence[Family], constants: Sequence[Importance], is_there: Callable[[str], bool]
+) -> Iterable[Advice]:
     by_hand = next((family for family in by_family if family.name == CONSTANTS), None)
     if constants:
         first, file = constants[0], history.trials[-1].experiment.partition("[")[0]
-        why = f"this constant explains {first.share:.0%} of the ranks of {first.trials} trials; narrow its range around"
-        path = f'"experiments/{file}.py"' if is_safe(file) else "experiments/x.py"
+        why = f"of the constants this matters most ({first.share:.0%}); narrow its range around the best value:"
+        path = f'"experiments/{file}.py"' if is_safe(file) and is_there(file) else "experiments/x.py"
         yield Advice("refine", why, (first.name, first.best), f"pytest {path} --ar-trials 20")
-    elif by_hand and not history.trials and len(by_hand.entries) >= 3:
+    elif by_hand and not history.trials and len(by_hand.entries) >= BY_HAND:
         best = "" if by_hand.best_delta is None else f", best {by_hand.best_delta:+.4f}"
-        why = f"constants were tried {len(by_hand.entries)} times by hand{best}; SEARCH_SPACE in a file tries them together"
+        why = f"{len(by_hand.entries)} tries of constants by hand{best}; a SEARCH_SPACE tries them together"
         yield Advice("refine", why, (), "pytest experiments/x.py --ar-trials 20")
 
 
@@ -120,17 +129,17 @@ def _another_family(by_family: Sequence[Family], untried: Sequence[str]) -> Iter
         yield Advice("another family", "no experiment has changed", tuple(untried[:4]), "autoresearch new NAME")
 
 
-def _simplify(history: History) -> Iterable[Advice]:
+def _simplify(history: History, parts: Collection[str]) -> Iterable[Advice]:
     promoted = [entry for entry in history.verdicts if entry.is_baseline]
     grown = sum(entry.lines_added - entry.lines_removed for entry in promoted)
     if grown >= GROWN and len(promoted) > 1:
-        layers = _layers(promoted)
-        why = f"{len(promoted)} promotions have added {grown} lines; a program with GOAL = 'simplify' may take some away"
-        why += ". Changed more than once:" if layers else ""
+        layers = _layers(promoted, parts)
+        why = f"promotions have added {grown} lines; try GOAL = 'simplify'"
+        why += " on what they changed more than once:" if layers else ""
         yield Advice("simplify", why, layers, "autoresearch suggest")
 
 
-def _layers(promoted: Sequence[Entry]) -> tuple[str, ...]:
-    changes = [name for entry in promoted for name in entry.changes if not name.isupper()]
+def _layers(promoted: Sequence[Entry], parts: Collection[str]) -> tuple[str, ...]:
+    changes = [name for entry in promoted for name in entry.changes if name in parts]
     twice = {name for name in changes if changes.count(name) > 1}
     return tuple(sorted(twice, key=lambda name: (-changes.count(name), name))[:3])
