@@ -166,8 +166,8 @@ def test_near_misses_are_named_with_the_baseline_that_they_met(tmp_path: Path) -
     text = text_of(history, experiments=400)
     section = text.partition("## Near misses")[2].partition("\n## ")[0].strip().splitlines()[1:]
     assert section == [
-        '- "outrun" -0.0100 p 0.02 kept, met "baseline", 1 ago: "outrun"',
-        '- "early" -0.0060 p 0.07, met "baseline", 1 ago: "early"',
+        '- "outrun" -0.0100 p 0.02 kept, met "baseline", 1 baseline ago: "outrun"',
+        '- "early" -0.0060 p 0.07, met "baseline", 1 baseline ago: "early"',
         '- "late" -0.0050 p 0.11, met today\'s: "late"',
     ]
     assert 'pytest experiments -k "early" --ar-retest' in text
@@ -209,9 +209,9 @@ def test_failures_are_grouped_by_what_they_change(tmp_path: Path) -> None:
         reason = f"asked for {number}.5 GB"
         history.rows.append(history.row(experiment=f"c{number}", verdict="out of memory", reason=reason, changes="GPT"))
     text = text_of(history)
-    assert '- "MLP": 40 tried, best +0.0000: 40 no better; "m0" +0.0000, "m1" +0.0010\n' in text
-    assert '- constants: 2 tried, best -0.0030: 2 within noise; "rate" -0.0030, "batch" -0.0030\n' in text
-    assert '- "GPT": 4 tried, best -0.0030: 1 within noise, 3 no score; "big" -0.0030 "takes too much", ' in text
+    assert '- "MLP": 40 tried, best +0.0000: 40 no better; not "m0" +0.0000, "m1" +0.0010\n' in text
+    assert '- constants: 2 tried, best -0.0030: 2 within noise; not "rate" -0.0030, "batch" -0.0030\n' in text
+    assert '- "GPT": 4 tried, best -0.0030: 1 within noise, 3 no score; not "big" -0.0030 "takes too much", ' in text
     assert '  - 3 out of memory: "asked for 2.5 GB", latest "c2"' in text
 
 
@@ -279,7 +279,7 @@ def test_one_verdict(tmp_path: Path) -> None:
     history.rows.append(history.row(experiment="only", delta=0.002, p_value=0.6, changes="MLP"))
     text = text_of(history)
     assert "- So far: 1 verdict: 0 kept (0 promoted), 1 discarded, 0 without a score." in text
-    assert '- "MLP": 1 tried, best +0.0020: 1 no better; "only" +0.0020' in text
+    assert '- "MLP": 1 tried, best +0.0020: 1 no better; not "only" +0.0020' in text
     assert "## Plateau: no\n1 verdict since the last keep; nothing was kept before." in text
 
 

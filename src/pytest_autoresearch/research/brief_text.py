@@ -65,7 +65,7 @@ class _Page:
 
     def text(self) -> str:
         """The page."""
-        makers = (self._goal, self._kept, self._failed, self._near, self._constants, self._untried, self._next)
+        makers = (self._goal, self._kept, self._tried, self._near, self._constants, self._untried, self._next)
         sections = [section for make in makers if (section := make())]
         return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
@@ -100,7 +100,7 @@ class _Page:
         if gain.seeds == 1:
             return "- A gain: any lower score. The track has one seed, so there is no test."
         noise = f"noise {track.noise:g}" if track.noise else "the noise is that of the baseline's scores"
-        first = f"The first run goes on from about {gain.first_run:+.4f}"
+        first = f"A first run above about {gain.first_run:+.4f} ends the verdict"
         return f"- A gain: about {gain.delta:+.4f} over {gain.seeds} seeds ({noise}, alpha {track.alpha:g}). {first}."
 
     def _kept(self) -> list[str]:
@@ -120,15 +120,14 @@ class _Page:
             return f"recorded: {entry.val_bpb or 0:.4f}"
         return f"{self._name(entry.experiment)}{_delta(entry)}: {self._text(entry.description)}"
 
-    def _failed(self) -> list[str]:
-        families = [family for family in self.brief.families if family.failures]
-        if not families:
+    def _tried(self) -> list[str]:
+        if not self.brief.families:
             return []
-        lines = self._list(families, self._family, "families")
+        lines = self._list(self.brief.families, self._family, "families")
         if troubles := self.brief.troubles:
             lines.append("- commonest reasons for no score:")
             lines += [f"  {line}" for line in self._list(troubles, self._trouble, "reasons", self.lines // 3)]
-        return ["## Not kept, by what was changed", *lines]
+        return ["## Tried, by the part that was changed", *lines]
 
     def _family(self, family: Family) -> str:
         failures = family.failures
@@ -144,7 +143,7 @@ class _Page:
         best = "" if family.best_delta is None else f", best {family.best_delta:+.4f}"
         named = ", ".join(self._failure(entry) for entry in failures[: 3 if len(failures) <= 3 else 2])
         name = family.name if family.name in (CONSTANTS, UNKNOWN) else self._name(family.name)
-        return f"{name}: {len(family.entries)} tried{best}: {said}; {named}"
+        return f"{name}: {len(family.entries)} tried{best}: {said}{f'; not {named}' if named else ''}"
 
     def _failure(self, entry: Entry) -> str:
         name = self._name(entry.experiment)
@@ -166,7 +165,7 @@ class _Page:
         if miss.promotions_since is None:
             met = "unknown"
         elif miss.promotions_since:
-            met = f"{self._name(miss.met)}, {miss.promotions_since} ago"
+            met = f"{self._name(miss.met)}, {_count(miss.promotions_since, 'baseline')} ago"
         p = "" if miss.entry.p_value is None else f" p {miss.entry.p_value:.2g}"
         said = f"{_delta(miss.entry)}{p}{' kept' * miss.kept}, met {met}"
         return f"{self._name(miss.entry.experiment)}{said}: {self._text(miss.entry.description)}"
@@ -190,7 +189,9 @@ class _Page:
         plateau = self.brief.plateau
         if not self.brief.counts["verdicts"]:
             return ["## Next", "- `autoresearch new NAME` begins an idea; `pytest experiments` judges all of them."]
-        usual = "nothing was kept before" if plateau.usual is None else f"a keep took {plateau.usual:.1f} before"
+        usual = (
+            "nothing was kept before" if plateau.usual is None else f"one took {plateau.usual:.1f} on average before"
+        )
         lines = [f"## Plateau: {'yes' if plateau.is_plateau else 'no'}"]
         lines.append(f"{_count(plateau.since, 'verdict')} since the last keep; {usual}. Rule: {plateau.rule}.")
         for each in self.brief.advice if plateau.is_plateau else self.brief.advice[:3]:

@@ -12,7 +12,7 @@ from pytest_autoresearch.research.importance import Importance
 from pytest_autoresearch.research.near_misses import NearMiss
 
 LEAST, TIMES = 10, 3
-RULE = f"{LEAST} or more without a keep, and {TIMES} times what one took before"
+RULE = f"at least {LEAST} verdicts without a keep, and {TIMES} times as many as one took before"
 BY_HAND = 3
 """So many experiments on constants are worth a sweep."""
 GROWN = 20
