@@ -294,7 +294,7 @@ def test_the_record_of_another_platform_will_do_but_not_that_of_a_quick_look(tmp
     history.write()
     path = tmp_path / "baseline/cpu/baseline.json"
     text = path.read_text()
-    said = "- To beat: val_bpb 3.0000 (2.9960 3.0010 3.0030), recorded on \"cpu: a test's, 1 threads, torch 2.9.0\"."
+    said = '- To beat: val_bpb 3.0000 (2.9960 3.0010 3.0030), recorded on "cpu: a test\'s, 1 threads, torch 2.9.0".'
     assert said.replace('"', "") in render(brief_of(tmp_path)).replace('`"', "").replace('"`', "").replace('"', "")
     path.write_text(text.replace("12.0 steps", "2.0 steps"))
     assert brief_of(tmp_path).to_beat.source == "ledger"

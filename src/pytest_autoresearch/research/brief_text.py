@@ -107,7 +107,7 @@ class _Page:
         baselines, counts = self.brief.baselines, self.brief.counts
         if not counts["kept"]:
             return []
-        lines = self._list(baselines, lambda item: self._baseline(*item), "earlier", self.lines - 2)
+        lines = self._list(baselines, lambda item: self._baseline(*item), "earlier", self.lines - 1)
         first, last = baselines[-1][0].val_bpb, baselines[0][0].val_bpb
         if len(baselines) > 1 and first and last:
             lines[-1] += f"; from {first:.4f} to {last:.4f} in all"
@@ -141,7 +141,7 @@ class _Page:
         ]
         said = ", ".join(f"{count} {word}" for count, word in kinds if count)
         best = "" if family.best_delta is None else f", best {family.best_delta:+.4f}"
-        named = ", ".join(self._failure(entry) for entry in failures[: 3 if len(failures) <= 3 else 2])
+        named = ", ".join(self._failure(entry) for entry in failures[: 2 if self.lines > 3 else 1])
         name = family.name if family.name in (CONSTANTS, UNKNOWN) else self._name(family.name)
         return f"{name}: {len(family.entries)} tried{best}: {said}{f'; not {named}' if named else ''}"
 
@@ -157,7 +157,7 @@ class _Page:
         return f"{trouble.count} {latest.outcome}: {self._text(latest.reason)}, latest {self._name(latest.experiment)}"
 
     def _near(self) -> list[str]:
-        lines = self._list(self.brief.near_misses, self._near_miss, "near misses", self.lines - 1)
+        lines = self._list(self.brief.near_misses, self._near_miss, "near misses")
         return ["## Near misses, and the baseline they met", *lines] if lines else []
 
     def _near_miss(self, miss: NearMiss) -> str:
@@ -171,7 +171,7 @@ class _Page:
         return f"{self._name(miss.entry.experiment)}{said}: {self._text(miss.entry.description)}"
 
     def _constants(self) -> list[str]:
-        lines = self._list(self.brief.constants, self._constant, "constants", self.lines - 2)
+        lines = self._list(self.brief.constants, self._constant, "constants", self.lines - 1)
         head = "## Constants: share of the ranks of trials (one run each) explained"
         return [head, *lines] if lines else []
 
