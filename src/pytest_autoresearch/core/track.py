@@ -232,15 +232,20 @@ def _option(name: str, value: object, read: Callable[[object], Any]) -> Any:
 
 def fingerprint(track: Track, data_key: str) -> dict[str, str]:
     """Everything that a score depends on besides program and seed. Scores with other ones are not comparable."""
-    startup = f" after {track.budget.startup:g} s" if track.budget.unit == "s" else ""
     return {
         "device": f"{track.device}: {_device_name(track.device)}",
         "threads": str(threads()),
         "torch": version("torch"),
         "data": data_key,
-        "budget": f"{track.budget.amount!r} {track.budget.unit}" + startup,
+        "budget": budget_of(track),
         "scoring": str(SCORING_VERSION),
     }
+
+
+def budget_of(track: Track) -> str:
+    """The budget as fingerprints have it."""
+    startup = f" after {track.budget.startup:g} s" if track.budget.unit == "s" else ""
+    return f"{track.budget.amount!r} {track.budget.unit}{startup}"
 
 
 def digest(value: object) -> str:

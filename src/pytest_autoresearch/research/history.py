@@ -1,5 +1,6 @@
 """The history of a track: every verdict, trial and baseline that the ledger knows, oldest first."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,9 +96,9 @@ def _entry(row: Mapping[str, str]) -> Entry | None:
             track=row["track"],
             outcome=outcome,
             status=row["status"],
-            val_bpb=float(row["val_bpb"]) if has_score else None,
-            delta=float(row["delta"]) if row.get("delta") else None,
-            p_value=float(row["p_value"]) if row.get("p_value") else None,
+            val_bpb=_number(row["val_bpb"]) if has_score else None,
+            delta=_number(row["delta"]) if row.get("delta") else None,
+            p_value=_number(row["p_value"]) if row.get("p_value") else None,
             runs=int(row.get("runs") or 0),
             seconds=float(row.get("seconds") or 0),
             memory_gb=float(row.get("memory_gb") or 0),
@@ -112,6 +113,13 @@ def _entry(row: Mapping[str, str]) -> Entry | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def _number(cell: str) -> float:
+    """A finite number. ValueError: nan and infinity, which no verdict has."""
+    if not math.isfinite(number := float(cell)):
+        raise ValueError(cell)
+    return number
 
 
 def _text(cell: str) -> str:

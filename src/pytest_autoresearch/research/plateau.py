@@ -1,0 +1,145 @@
+"""Whether a history has come to a plateau, and what its facts suggest to do next."""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from pytest_autoresearch.core.records import Outcome
+from pytest_autoresearch.research.families import CONSTANTS, Family
+from pytest_autoresearch.research.history import Entry, History
+from pytest_autoresearch.research.importance import Importance
+from pytest_autoresearch.research.near_misses import NearMiss
+
+LEAST, TIMES = 10, 3
+RULE = f"at least {LEAST} verdicts without a keep, and {TIMES} times as many as one took before"
+BY_HAND = 3
+"""So many experiments on constants are worth a sweep."""
+GROWN = 20
+"""So many more lines than they removed promotions must have added before a simplification is suggested."""
+
+_SAFE = re.compile(r"[A-Za-z][\w/]{0,39}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """`since`: verdicts since the last one that was kept, promoted or not. `usual`: how many a keep took before; None
+    if nothing was ever kept, and then LEAST · TIMES verdicts are a plateau."""
+
+    is_plateau: bool
+    since: int
+    usual: float | None
+    rule: str = RULE
+
+
+def plateau_of(history: History) -> Plateau:
+    """Whether keeps have become much rarer than they were. If a keep comes with each verdict with probability 1/m, 3 m
+    verdicts without one have a probability of exp(−3), one in 20."""
+    kept = [number for number, entry in enumerate(history.verdicts, 1) if entry.outcome is Outcome.KEPT]
+    since = len(history.verdicts) - (kept[-1] if kept else 0)
+    usual = kept[-1] / len(kept) if kept else None
+    return Plateau(since >= max(LEAST, TIMES * (LEAST if usual is None else usual)), since, usual)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing to do: `refine`, `combine`, `another family`, `simplify` or `judge`. `why` is the tool's own text;
+    `names` come from experiments. `command` has such names only if they are safe in a shell, in quotation marks."""
+
+    what: str
+    why: str
+    names: tuple[str, ...] = ()
+    command: str = ""
+
+
+def is_safe(name: str) -> bool:
+    """Whether a name may stand in a command."""
+    return _SAFE.fullmatch(name) is not None
+
+
+def advice(
+    history: History,
+    near: Sequence[NearMiss],
+    by_family: Sequence[Family],
+    parts: Collection[str],
+    constants: Sequence[Importance],
+    untried: Mapping[str, Sequence[str]],
+    is_there: Callable[[str], bool],
+) -> list[Advice]:
+    """What to do next, each with its reason in this history. `parts` are what the baseline defines, but for constants;
+    `is_there` says whether an experiment's file still exists."""
+    usable = [miss for miss in near if is_safe(miss.entry.experiment) and is_there(miss.entry.experiment)]
+    return [
+        *_judge(untried["experiments"]),
+        *_retest(usable),
+        *_combine(usable),
+        *_sweep(history, by_family, constants, is_there),
+        *_another_family(by_family, untried["definitions"]),
+        *_simplify(history, parts),
+    ]
+
+
+def _judge(files: Sequence[str]) -> Iterable[Advice]:
+    if files:
+        yield Advice("judge", f"{len(files)} file{'s' * (len(files) > 1)} without a verdict", (), "pytest experiments")
+
+
+def _retest(usable: Sequence[NearMiss]) -> Iterable[Advice]:
+    if outrun := [miss for miss in usable if miss.kept and miss.promotions_since]:
+        why = f"{len(outrun)} kept and outrun; a session tries them anew by itself"
+        yield Advice("refine", why, (), "pytest experiments")
+    if met := [miss.entry.experiment for miss in usable if not miss.kept and miss.promotions_since][:3]:
+        why = "near misses that met an earlier baseline"
+        yield Advice("refine", why, (), f'pytest experiments -k "{" or ".join(met)}" --ar-retest')
+
+
+def _combine(usable: Sequence[NearMiss]) -> Iterable[Advice]:
+    for one, other in combinations(usable[:10], 2):
+        changes = {*one.entry.changes}, {*other.entry.changes}
+        if all(changes) and not changes[0] & changes[1]:
+            names = f'"{one.entry.experiment}" "{other.entry.experiment}"'
+            why = "near misses that change different parts"
+            yield Advice("combine", why, (), f"autoresearch new NAME --combine {names}")
+            return
+
+
+def _sweep(
+    history: History, by_family: Sequence[Family], constants: Sequence[Importance], is_there: Callable[[str], bool]
+) -> Iterable[Advice]:
+    by_hand = next((family for family in by_family if family.name == CONSTANTS), None)
+    if constants:
+        first, file = constants[0], history.trials[-1].experiment.partition("[")[0]
+        why = f"of the constants this matters most ({first.share:.0%}); narrow its range around the best value:"
+        path = f'"experiments/{file}.py"' if is_safe(file) and is_there(file) else "experiments/x.py"
+        yield Advice("refine", why, (first.name, first.best), f"pytest {path} --ar-trials 20")
+    elif by_hand and not history.trials and len(by_hand.entries) >= BY_HAND:
+        best = "" if by_hand.best_delta is None else f", best {by_hand.best_delta:+.4f}"
+        why = f"{len(by_hand.entries)} tries of constants by hand{best}; a SEARCH_SPACE tries them together"
+        yield Advice("refine", why, (), "pytest experiments/x.py --ar-trials 20")
+
+
+def _another_family(by_family: Sequence[Family], untried: Sequence[str]) -> Iterable[Advice]:
+    if not by_family:
+        return
+    worn = max(by_family, key=lambda family: family.since_kept)
+    if worn.since_kept >= LEAST and len(by_family) > 1:
+        why = f"{worn.since_kept} tries without a keep in"
+        yield Advice("another family", why, (worn.name,), "autoresearch new NAME")
+    if untried:
+        yield Advice("another family", "no experiment has changed", tuple(untried[:4]), "autoresearch new NAME")
+
+
+def _simplify(history: History, parts: Collection[str]) -> Iterable[Advice]:
+    promoted = [entry for entry in history.verdicts if entry.is_baseline]
+    grown = sum(entry.lines_added - entry.lines_removed for entry in promoted)
+    if grown >= GROWN and len(promoted) > 1:
+        layers = _layers(promoted, parts)
+        why = f"promotions have added {grown} lines; try GOAL = 'simplify'"
+        why += " on what they changed more than once:" if layers else ""
+        yield Advice("simplify", why, layers, "autoresearch suggest")
+
+
+def _layers(promoted: Sequence[Entry], parts: Collection[str]) -> tuple[str, ...]:
+    changes = [name for entry in promoted for name in entry.changes if name in parts]
+    twice = {name for name in changes if changes.count(name) > 1}
+    return tuple(sorted(twice, key=lambda name: (-changes.count(name), name))[:3])
