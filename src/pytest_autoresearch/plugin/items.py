@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_autoresearch.core.errors import NoExperiment, NotJudged, UsageError
+from pytest_autoresearch.core.errors import LeftUnjudged, NoExperiment, NotJudged, UsageError
 from pytest_autoresearch.core.text import name_of, one_line
 from pytest_autoresearch.plugin.session import session_of
 from pytest_autoresearch.plugin.settings import experiments_folder, has_tracks, project_root, uncaptured
@@ -51,6 +51,8 @@ class ExperimentItem(pytest.Item):
         """
         try:
             self.planned = session_of(self.config).plan(self.path)
+        except LeftUnjudged as reason:
+            self.planned = reason
         except NotJudged as reason:
             self.planned = NotJudged(one_line(str(reason)), reason.unchanged)
         except Exception as fault:

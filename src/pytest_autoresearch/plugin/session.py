@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from pytest_autoresearch.judging.session import Session
 
 SESSION = pytest.StashKey["Session"]()
+SHARED = pytest.StashKey[tuple[float, str]]()
+"""When pytest began (s), and under xdist the name of the test run, which its workers share; else ""."""
 
 
 def session_of(config: pytest.Config) -> "Session":
@@ -17,6 +19,7 @@ def session_of(config: pytest.Config) -> "Session":
     if SESSION not in config.stash:
         from pytest_autoresearch.judging.project import Options, Project
         from pytest_autoresearch.judging.session import Session
+        from pytest_autoresearch.judging.stopping import StopRule
         from pytest_autoresearch.plugin.terminal import PytestMonitor
         from pytest_autoresearch.referee.local import LocalExecutor
 
@@ -30,7 +33,10 @@ def session_of(config: pytest.Config) -> "Session":
             rerun=get("--ar-rerun"),
             retest=get("--ar-retest"),
             sandbox=get("--ar-sandbox"),
+            stop=StopRule(get("--ar-hours"), get("--ar-until"), get("--ar-patience")),
         )
         project = Project(root, experiments_folder(config), baseline_folder(config, root))
-        config.stash[SESSION] = Session(project, options, LocalExecutor(root), PytestMonitor(config))
+        config.stash[SESSION] = Session(
+            project, options, LocalExecutor(root), PytestMonitor(config), *config.stash[SHARED]
+        )
     return config.stash[SESSION]
