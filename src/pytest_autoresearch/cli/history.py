@@ -127,7 +127,7 @@ def table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
             escaped(entry.finished_at[:16].replace("T", " ")),
             escaped(entry.experiment),
             *("" if number is None else format(number, spec) for number, spec in numbers),
-            values["verdict"](entry).upper().replace("PROMOTED", "promoted"),
+            entry.outcome.upper() + ", promoted" * entry.is_baseline,
             escaped(values["baseline"](entry)),
             changes,
             one_line(entry.description),
