@@ -8,8 +8,10 @@ from pytest_autoresearch.plugin.settings import baseline_folder, experiments_fol
 
 if TYPE_CHECKING:
     from pytest_autoresearch.judging.session import Session
+    from pytest_autoresearch.research.twins import Twins
 
 SESSION = pytest.StashKey["Session"]()
+TWINS = pytest.StashKey["Twins"]()
 SHARED = pytest.StashKey[tuple[float, str]]()
 """When pytest began (s), and under xdist the name of the test run, which its workers share; else ""."""
 
@@ -40,3 +42,12 @@ def session_of(config: pytest.Config) -> "Session":
             project, options, LocalExecutor(root), PytestMonitor(config), *config.stash[SHARED]
         )
     return config.stash[SESSION]
+
+
+def twins_of(config: pytest.Config) -> "Twins":
+    """The verdicts among which a session looks for twins, read on first use."""
+    if TWINS not in config.stash:
+        from pytest_autoresearch.research.twins import Twins
+
+        config.stash[TWINS] = Twins(session_of(config).context)
+    return config.stash[TWINS]
