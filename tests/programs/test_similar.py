@@ -43,7 +43,7 @@ SILU = "def activation(x):\n    gate = F.sigmoid(x)\n    return x * gate"
     [
         "def activation(x):\n    '''SiLU.'''\n    s = F.sigmoid(x)  # gate\n    return x * s",
         "def activation(inputs: Tensor) -> Tensor:\n    s: Tensor = F.sigmoid(inputs)\n    return inputs * s",
-        "def activation(x):\n    [gate] = [F.sigmoid(x)]\n    return x * gate\n" * 0 + SILU.replace("gate", "g"),
+        SILU.replace("gate", "g"),
     ],
 )
 def test_names_of_locals_docstrings_and_annotations_do_not_count(twin: str) -> None:
@@ -105,7 +105,7 @@ def test_most_lines_in_common_are_enough() -> None:
     assert likeness(one, one.replace("step_c", "o").replace("step_d", "o2").replace("step_e", "o3")) < 0.8
 
 
-@pytest.mark.parametrize("track", ["cpu", "cuda"])
+@pytest.mark.parametrize("track", ["cpu", pytest.param("cuda", marks=pytest.mark.slow)])
 def test_no_two_of_the_experiments_that_come_along_are_twins(track: str) -> None:
     baseline = (ROOT / f"baseline/{track}/train.py").read_text(encoding="utf-8")
     changes = {}
