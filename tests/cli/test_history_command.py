@@ -127,6 +127,13 @@ def test_json_has_plain_values(say: Say) -> None:
     ]
 
 
+def test_cells_that_people_have_edited_are_escaped(ledger: Ledger, say: Say) -> None:
+    text = ledger.path.read_text()
+    ledger.path.write_text(text.replace("late", "la\x1bte").replace("WIDTH", "WI\x1bDTH").replace("2026-01-02", "\x1b"))
+    assert "\x1b" not in say()
+    assert r"la\x1bte" in say()
+
+
 @pytest.mark.usefixtures("ledger")
 def test_a_quick_look_has_a_history_of_its_own(say: Say) -> None:
     assert experiments(say("--json", track="cpu@4steps")) == ["far"]

@@ -89,6 +89,16 @@ def test_only_what_differs_from_the_baseline_counts() -> None:
     assert likeness(block.format("y = scale(x)"), block.format("z = scale(x)")) == 1.0
 
 
+def test_what_every_layer_has_does_not_count() -> None:
+    layer = """class Block(Block):
+    def __init__(self, x):
+        super().__init__(x)
+    @torch.no_grad()
+    def forward(self, x):
+        return {}(super().forward(x))"""
+    assert likeness(layer.format("one"), layer.format("other")) == 0.0
+
+
 def test_the_same_change_to_another_baseline_is_a_twin() -> None:
     later = BASELINE.replace("DEPTH = 4", "DEPTH = 6")
     changes = []

@@ -1,6 +1,7 @@
 """An experiment that changes nearly what another changed says so, before and beside its verdict."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from fakes import FakeExecutor, Silent
@@ -50,12 +51,13 @@ def test_of_two_new_twins_the_second_says_so(project: TinyProject) -> None:
     result.stdout.fnmatch_lines(["autoresearch: b: nearly the same as a (discarded, +0.3000)"])
 
 
-def note(project: TinyProject, name: str, **options: object) -> str:
-    """What a new session says of one experiment."""
+def note(project: TinyProject, name: str, point: str = "", **options: object) -> str:
+    """What a new session says of one experiment, or of a point of it."""
     executor = FakeExecutor(project.path, (1.9, 1.92), {})
     folders = Project(project.path, project.path / "experiments", project.path / "baseline")
     session = Session(folders, Options(**options), executor, Silent())  # type: ignore[arg-type]
-    return Twins(session.context).note(session.plan(project.path / f"experiments/{name}.py"))
+    plan = session.plan(project.path / f"experiments/{name}.py")
+    return Twins(session.context).note(replace(plan, experiment=replace(plan.experiment, name=name + point)))
 
 
 def test_an_experiment_is_no_twin_of_itself(judged: TinyProject) -> None:
@@ -71,7 +73,7 @@ def test_the_points_of_a_sweep_are_no_twins_of_each_other(judged: TinyProject) -
     ledger.write_text(text.replace("\tfirst\tdiscarded", "\tsecond[03]\tdiscarded"))
     (folder,) = judged.path.glob("results/cpu/first-*")
     folder.rename(folder.with_name(folder.name.replace("first", "second[03]")))
-    assert note(judged, "second") == ""
+    assert note(judged, "second", "[04]") == ""
     judged.experiment("elsewhere", NORM.format("rows", "elsewhere"))
     assert note(judged, "elsewhere") == "nearly the same as second[03] (discarded, +0.3000)"
 

@@ -10,7 +10,7 @@ from typing import Any
 from pytest_autoresearch.cli.command import Command
 from pytest_autoresearch.cli.history import track_of
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.records import Outcome, Verdict
+from pytest_autoresearch.core.records import Verdict
 from pytest_autoresearch.core.text import escaped, quoted
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.words import verdict_line
@@ -98,8 +98,7 @@ def collect(context: Context, verdicts: list[Verdict]) -> Found:
     """Read the evidence of the latest verdict."""
     latest, evidence = verdicts[-1], context.evidence
     folder = context.project.root / latest.evidence
-    names = sorted(int(path.name[5:]) for path in folder.glob("seed-*") if path.name[5:].isdigit())
-    seeds = names[-1:] if latest.outcome is Outcome.TRIED else names[: latest.runs]  # a trial's seed comes after others
+    seeds = sorted(int(path.name[5:]) for path in folder.glob("seed-*") if path.name[5:].isdigit())[: latest.runs]
     program = evidence.program(latest, seeds[0]) if seeds else None
     sha, current = latest.baseline_sha, context.baseline_program
     baseline = current.source if current.sha == sha else evidence.source(sha)
