@@ -134,6 +134,12 @@ def test_cells_that_people_have_edited_are_escaped(ledger: Ledger, say: Say) -> 
     assert r"la\x1bte" in say()
 
 
+def test_a_baseline_that_was_changed_by_hand_goes_by_its_hash(ledger: Ledger, say: Say) -> None:
+    stats = RunStats.of([result(0, 1.5)])
+    ledger.log_baseline("cpu", Record("abcdef0" * 9, "c", {}, stats, "2026-01-08T00:00:00", by_hand=True))
+    assert say("--lineage").splitlines()[-2].split() == ["abcdef0", "1.5000"]
+
+
 @pytest.mark.usefixtures("ledger")
 def test_a_quick_look_has_a_history_of_its_own(say: Say) -> None:
     assert experiments(say("--json", track="cpu@4steps")) == ["far"]

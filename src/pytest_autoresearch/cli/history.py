@@ -154,7 +154,7 @@ def lineage_table(history: History) -> str:
     """The baselines, oldest first: what each scored, what it gained, and how many verdicts it took to find it."""
     rows = [
         [
-            escaped(step.baseline.experiment),
+            escaped(history.baseline_names.get(step.baseline.program_sha, step.baseline.program_sha[:7])),
             "" if step.baseline.val_bpb is None else f"{step.baseline.val_bpb:.4f}",
             "" if step.gain is None else f"{step.gain:.4f}",
             str(step.verdicts) if step.gain is not None else "",
