@@ -12,7 +12,7 @@ from pytest_autoresearch.core.track import Track
 from pytest_autoresearch.judging.monitor import OnProgress
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.judging.session import Session
-from pytest_autoresearch.plugin.words import verdict_line
+from pytest_autoresearch.judging.words import verdict_line
 from pytest_autoresearch.referee.executor import Isolation, JobSpec, RunProgress, RunResult
 
 Canned = float | RunResult | BaseException

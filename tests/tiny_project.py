@@ -81,8 +81,9 @@ class TinyProject:
             write(self.path / f"text/{number}.txt", "".join(sentences))
 
     def idea(self, name: str, body: str = "", doc: str = "") -> Path:
-        """An overlay that a fake executor knows by its name."""
-        return self.experiment(name, f"WIDTH = {crc32(name.encode())}  # {name} #\n{body}", doc)
+        """An overlay that a fake executor knows by its name. The numbers are not near each other, so none are twins."""
+        number = crc32(name.encode())
+        return self.experiment(name, f"WIDTH = {number}e{number % 250}  # {name} #\n{body}", doc)
 
     def experiment(self, name: str, body: str, doc: str = "") -> Path:
         """An overlay, unless the body defines `train`."""

@@ -29,7 +29,7 @@ from tiny_project import TinyProject, write
 from torch import nn
 
 from pytest_autoresearch.judging import judge
-from pytest_autoresearch.plugin.words import verdict_line
+from pytest_autoresearch.judging.words import verdict_line
 from pytest_autoresearch.referee import model_client as served
 from pytest_autoresearch.referee import run as referee
 from pytest_autoresearch.core.records import Verdict

@@ -9,6 +9,7 @@ from fakes import result, verdict_of
 from pytest_autoresearch.core.records import Outcome, Record, RunStats, Verdict
 from pytest_autoresearch.core.track import read_track
 from pytest_autoresearch.judging.summary import Promotion, SessionHeader, SessionSummary
+from pytest_autoresearch.judging.words import verdict_line
 from pytest_autoresearch.plugin.terminal import fitting
 from pytest_autoresearch.plugin.words import (
     LETTERS,
@@ -16,7 +17,6 @@ from pytest_autoresearch.plugin.words import (
     header_lines,
     short_line,
     summary_lines,
-    verdict_line,
 )
 
 TRACK = read_track(Path(__file__).parents[2] / "baseline/cpu")

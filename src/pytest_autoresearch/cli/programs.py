@@ -3,9 +3,11 @@
 import keyword
 import os
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 from pytest_autoresearch.cli.command import Command, Commands
+from pytest_autoresearch.cli.evidence import show_evidence
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import escaped
 from pytest_autoresearch.core.track import track_names
@@ -29,11 +31,25 @@ def add_commands(commands: Commands) -> None:
     beginning = commands.add_parser("new", help="begin an experiment from a template")
     beginning.set_defaults(run=lambda command, options: print(new(command.project, options.name)))
     showing = commands.add_parser("show", help="print the complete program that an experiment runs")
-    showing.set_defaults(run=lambda command, options: show(command, options.name, as_patch=False))
+    showing.add_argument(
+        "--evidence", action="store_true", help="what it earned instead: verdict, patch, loss curves, end of the log"
+    )
+    showing.add_argument("--json", action="store_true", help="the evidence as JSON")
+    showing.set_defaults(run=show_program_or_evidence)
     patching = commands.add_parser("diff", help="print that program against the baseline")
     patching.set_defaults(run=lambda command, options: show(command, options.name, as_patch=True))
     for parser in (beginning, showing, patching):
         parser.add_argument("name", help="experiment, such as rmsnorm")
+
+
+def show_program_or_evidence(command: Command, options: Namespace) -> None:
+    """`show`. UsageError if JSON is asked for of a program."""
+    if options.evidence:
+        show_evidence(command, options.name, options.json)
+    elif options.json:
+        raise UsageError("--json: only what `show --evidence` prints is there as JSON")
+    else:
+        show(command, options.name, as_patch=False)
 
 
 def new(project: Project, name: str) -> Path:

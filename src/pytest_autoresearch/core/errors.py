@@ -22,3 +22,11 @@ class NotJudged(Exception):
     def __init__(self, reason: str, unchanged: bool = False) -> None:
         super().__init__(reason)
         self.unchanged = unchanged
+
+
+class LeftUnjudged(NotJudged):
+    """An experiment that no session has judged yet is left to the next one: this one has stopped, and says why."""
+
+    def __init__(self, stopped: str) -> None:
+        super().__init__(f"left unjudged: {stopped}")
+        self.stopped = stopped

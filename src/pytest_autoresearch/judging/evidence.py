@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -47,10 +48,10 @@ class Evidence:
         """The verdicts with this key, from whichever experiments; the latest first."""
         return self._read((self.folder / track).glob(f"*/verdict-{glob.escape(key)}.json"))[::-1]
 
-    def program(self, verdict: Verdict) -> Program | None:
-        """The program that was judged; None if it is no longer there."""
+    def program(self, verdict: Verdict, seed: int = 0) -> Program | None:
+        """The program that was judged, as it ran with this seed; None if it is no longer there."""
         try:
-            path = self.root / verdict.evidence / "seed-0" / "program.py"
+            path = self.root / verdict.evidence / f"seed-{seed}" / "program.py"
             program = Program(path.read_text(encoding="utf-8", errors="replace"))
         except OSError:
             return None
@@ -81,12 +82,20 @@ class Evidence:
 
     def row_nats(self, track: str, program_sha: str, seed: int) -> list[float] | None:
         """The nats of each held-out row in a program's run with this seed; None if the evidence of it is not here."""
+        return self._numbers("row_nats", track, program_sha, seed)
+
+    def curve(self, track: str, program_sha: str, seed: int) -> list[float | None] | None:
+        """The mean training loss in each hundredth of the budget of a run; None if the evidence of it is not here."""
+        return self._numbers("curve", track, program_sha, seed)
+
+    def _numbers(self, name: str, track: str, program_sha: str, seed: int) -> list[Any] | None:
+        """A list in the result of a program's run: numbers, and None for gaps."""
         for path in sorted((self.folder / track).glob(f"*-{program_sha[:7]}/seed-{seed}/result.json")):
             try:
                 source = path.with_name("program.py").read_text(encoding="utf-8")
-                nats = json.loads(path.read_text(encoding="utf-8"))["row_nats"]
-                if nats and Program(source).sha == program_sha:
-                    return [float(each) for each in nats]
+                numbers = json.loads(path.read_text(encoding="utf-8"))[name]
+                if numbers and Program(source).sha == program_sha:
+                    return [None if each is None else float(each) for each in numbers]
             except (OSError, ValueError, TypeError, KeyError):
                 continue  # users may delete or break evidence
         return None

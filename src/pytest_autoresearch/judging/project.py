@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.track import Track, choose_track
+from pytest_autoresearch.judging.stopping import NEVER, StopRule
 
 SETTINGS = (
     ("pytest.toml", "pytest"),
@@ -33,6 +34,7 @@ class Options:
     rerun: bool = False
     retest: bool = False
     sandbox: str = "auto"
+    stop: StopRule = NEVER
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_autoresearch.core.errors import NoExperiment, UsageError
+from pytest_autoresearch.core.errors import LeftUnjudged, NoExperiment, UsageError
 from pytest_autoresearch.core.files import now
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
 from pytest_autoresearch.core.text import name_of, read_source
@@ -19,6 +19,7 @@ from pytest_autoresearch.judging.plan import Plan
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.judging.recording import check_changed_by_hand, record_baseline, stored_record
 from pytest_autoresearch.judging.session_log import SessionLog
+from pytest_autoresearch.judging.stopping import Stopping
 from pytest_autoresearch.judging.summary import SessionHeader
 from pytest_autoresearch.programs.compare import line_counts
 from pytest_autoresearch.programs.experiment import SOURCE_BYTES, Program, description_of, parse_errors
@@ -30,8 +31,18 @@ from pytest_autoresearch.referee.executor import Executor
 class Session:
     """Judges experiments of one project on one track, logs the verdicts and promotes the best."""
 
-    def __init__(self, project: Project, options: Options, executor: Executor, monitor: RunMonitor) -> None:
+    def __init__(
+        self,
+        project: Project,
+        options: Options,
+        executor: Executor,
+        monitor: RunMonitor,
+        began: float | None = None,
+        shared: str = "",
+    ) -> None:
+        """`began`, `shared`: when the session began (s) and its name, where several processes do its work."""
         self.context = Context(project, options, executor)
+        self.stopping = Stopping(options.stop, self.context.evidence, began, shared)
         self.monitor = monitor
         self.log = SessionLog(self.context)
         self._judge = Judge(self.context, self.monitor)
@@ -85,8 +96,8 @@ class Session:
     def plan(self, path: Path) -> Plan:
         """The plan for one file. Records the baseline first, if that is needed.
 
-        NotJudged if the experiment is not judged now, NoExperiment if the file is no experiment, UsageError if nothing
-        can be judged.
+        NotJudged if the experiment is not judged now, LeftUnjudged if the session has stopped, NoExperiment if the file
+        is no experiment, UsageError if nothing can be judged.
         """
         if self._problem:
             raise UsageError(self._problem)
@@ -102,11 +113,21 @@ class Session:
         record = self._record or stored_record(context)
         if len(record.scores) < context.track.seeds:
             planning.check_earlier(context, experiment)
+            self.check_stopped()
             record = self.make_ready()
-        return planning.make_plan(context, experiment, program, record)
+        plan = planning.make_plan(context, experiment, program, record)
+        if not plan.replayed:  # which costs nothing
+            self.check_stopped(record)
+        return plan
+
+    def check_stopped(self, record: Record | None = None) -> None:
+        """LeftUnjudged if no other experiment may begin in this session, given the baseline's complete record."""
+        if stopped := self.stopping.reason(record.val_bpb if record else None):
+            raise LeftUnjudged(stopped)
 
     def _fetch_corpus(self) -> None:
         if self.context.lacks_corpus:
+            self.check_stopped()
             with self._remembering_problems(), self.monitor.preparing() as progress:
                 self.context.fetch_corpus(progress)
 
@@ -129,8 +150,11 @@ class Session:
 
     def judge(self, plan: Plan) -> Verdict:
         """The verdict on a planned experiment: replayed, or trained seed by seed, and saved beside its evidence."""
-        if plan.replayed:
-            return plan.replayed
+        verdict = plan.replayed or self._judge_now(plan)
+        self.stopping.add(verdict)
+        return verdict
+
+    def _judge_now(self, plan: Plan) -> Verdict:
         record = self.make_ready()
         lock, folder = self.context.evidence.lock, self._folder(plan.experiment.name, plan.program)
         with lock(plan.key), lock(self.context.relative(folder)):  # with more seeds: another key, same folder
@@ -183,6 +207,11 @@ class Session:
 
     def broken(self, path: Path, error: NoExperiment) -> Verdict:
         """The verdict on a file that is no experiment: crashed, with the reason."""
+        verdict = self._broken(path, error)
+        self.stopping.add(verdict)
+        return verdict
+
+    def _broken(self, path: Path, error: NoExperiment) -> Verdict:
         context = self.context
         name = name_of(path, context.project.experiments)
         try:

@@ -23,6 +23,11 @@ class SessionLog:
         self._record: Record | None = None  # the baseline's, before this session promotes anything
         self._promotion: Promotion | None = None
         self._notes: list[str] = []
+        self._unjudged: dict[str, str] = {}
+
+    def leave(self, name: str, stopped: str) -> None:
+        """Note that an experiment is left unjudged, and why the session has stopped."""
+        self._unjudged[name] = stopped
 
     def add(self, name: str, verdict: Verdict) -> None:
         """Add the verdict of an experiment and write its line. A kept one gets its line at the end of the session."""
@@ -55,7 +60,9 @@ class SessionLog:
         """The results of this session so far."""
         judged = list(self._judged.items())
         track = self._context.track.name
-        return SessionSummary(track, self._record, judged, self._promotion, list(self._notes), interrupted)
+        stopped = next(iter(self._unjudged.values()), "")
+        notes, unjudged = list(self._notes), len(self._unjudged)
+        return SessionSummary(track, self._record, judged, self._promotion, notes, interrupted, stopped, unjudged)
 
     def _log_baseline(self) -> bool:
         """Write the first line of a track, its baseline. False if there is no record yet: other lines must wait."""

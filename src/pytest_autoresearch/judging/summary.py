@@ -38,7 +38,10 @@ class SessionHeader:
 
 @dataclass(frozen=True)
 class SessionSummary:
-    """The results of a session. `judged` pairs the name of each experiment with its verdict."""
+    """The results of a session. `judged` pairs the name of each experiment with its verdict.
+
+    `stopped`: why the session stopped before it had judged all, or "". `unjudged`: how many experiments it left.
+    """
 
     track: str
     record: Record | None
@@ -46,3 +49,5 @@ class SessionSummary:
     promotion: Promotion | None
     notes: Sequence[str]
     interrupted: bool
+    stopped: str = ""
+    unjudged: int = 0

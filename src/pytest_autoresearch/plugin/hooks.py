@@ -3,15 +3,16 @@
 Every pytest run imports this module, so it imports nothing heavy. Without experiments it prints nothing.
 """
 
+import time
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.errors import LeftUnjudged, UsageError
 from pytest_autoresearch.core.text import escaped
 from pytest_autoresearch.plugin.items import ExperimentFile, ExperimentItem, is_experiment
-from pytest_autoresearch.plugin.session import SESSION, session_of
+from pytest_autoresearch.plugin.session import SESSION, SHARED, session_of
 from pytest_autoresearch.plugin.settings import pytest_addoption as pytest_addoption
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the hooks of the process that sees every report. xdist's workers do not."""
+    worker = getattr(config, "workerinput", {})
+    config.stash[SHARED] = worker.get("autoresearch", (time.time(), ""))
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Controller(config), "autoresearch-controller")
 
@@ -113,6 +116,8 @@ def pytest_runtest_makereport(
         report.autoresearch = item.verdict and item.verdict.as_dict()  # type: ignore[attr-defined]
         report.autoresearch_name = item.name  # type: ignore[attr-defined]
         report.autoresearch_skipped = item.skip_line  # type: ignore[attr-defined]
+        if isinstance(item.planned, LeftUnjudged):
+            report.autoresearch_stopped = item.planned.stopped  # type: ignore[attr-defined]
         if item.skip_line:  # otherwise -rs would name this plugin's file, in one line for all skipped experiments
             report.longrepr = (item.nodeid.partition("::")[0], None, str(item.planned))  # type: ignore[assignment]
         if item.verdict and (crash := getattr(report.longrepr, "reprcrash", None)):
@@ -138,7 +143,8 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
     from_controller = config.pluginmanager.getplugin("autoresearch-controller")
     finished = from_controller is not None and from_controller.finished
     if verdict := verdict_in(report):
-        from pytest_autoresearch.plugin.words import LETTERS, verdict_line
+        from pytest_autoresearch.judging.words import verdict_line
+        from pytest_autoresearch.plugin.words import LETTERS
 
         category, letter, line = report.outcome, LETTERS[verdict.outcome], verdict_line(verdict)
         if finished:
@@ -192,6 +198,12 @@ class Controller:
         return header(self.config) if any(isinstance(item, ExperimentItem) for item in items) else []
 
     @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker of xdist when the session began, and the name of the test run."""
+        self.config.stash[SHARED] = self.config.stash[SHARED][0], node.workerinput["testrunuid"]
+        node.workerinput["autoresearch"] = self.config.stash[SHARED]
+
+    @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Iterable[str]) -> None:
         """Check and show the header under xdist, where pytest does not call `pytest_report_collectionfinish`."""
         paths = (self.config.rootpath / name.partition("::")[0] for name in ids)
@@ -215,10 +227,14 @@ class Controller:
         if verdict := verdict_in(report):
             session_of(self.config).log.add(report.autoresearch_name, verdict)
             self.config.hook.pytest_autoresearch_verdict(config=self.config, verdict=verdict)
+        elif stopped := getattr(report, "autoresearch_stopped", ""):
+            session_of(self.config).log.leave(report.autoresearch_name, stopped)
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Promote the best kept experiment. After an interrupt, the next session promotes it."""
         self.finished = True
+        if SESSION in self.config.stash:
+            session_of(self.config).stopping.close()
         if not self._has_session(exitstatus):
             return
         self._interrupted = exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)

@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_autoresearch.core.errors import NoExperiment, NotJudged, UsageError
+from pytest_autoresearch.core.errors import LeftUnjudged, NoExperiment, NotJudged, UsageError
 from pytest_autoresearch.core.text import name_of, one_line
-from pytest_autoresearch.plugin.session import session_of
+from pytest_autoresearch.plugin.session import session_of, twins_of
 from pytest_autoresearch.plugin.settings import experiments_folder, has_tracks, project_root, uncaptured
 
 if TYPE_CHECKING:
@@ -50,11 +51,20 @@ class ExperimentItem(pytest.Item):
         Whatever is wrong with one file is that experiment's own failure: here pytest would end the session.
         """
         try:
-            self.planned = session_of(self.config).plan(self.path)
+            self.planned = self._with_twin(session_of(self.config).plan(self.path))
+        except LeftUnjudged as reason:
+            self.planned = reason
         except NotJudged as reason:
             self.planned = NotJudged(one_line(str(reason)), reason.unchanged)
         except Exception as fault:
             self.planned = fault
+
+    def _with_twin(self, plan: "Plan") -> "Plan":
+        """The plan with a note of the experiment's twin, which is also said before the experiment trains."""
+        if plan.replayed or not (twin := twins_of(self.config).note(plan)):
+            return plan
+        session_of(self.config).monitor.say(f"{plan.experiment.name}: {twin}")  # type: ignore[attr-defined]
+        return replace(plan, note="; ".join(filter(None, (plan.note, twin))))
 
     @property
     def skip_line(self) -> str | None:
@@ -99,7 +109,10 @@ class ExperimentItem(pytest.Item):
         if isinstance(self.planned, NoExperiment):
             return session.broken(self.path, self.planned)
         assert isinstance(self.planned, Plan)
-        return session.judge(self.planned)
+        verdict = session.judge(self.planned)
+        if not verdict.replayed:
+            twins_of(self.config).add(verdict)
+        return verdict
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """The file, the line and the name for reports."""

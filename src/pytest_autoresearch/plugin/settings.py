@@ -1,9 +1,13 @@
 """The options of the command line, and the settings of pytest's own file."""
 
+import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
+
+from pytest_autoresearch.core.text import one_line
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,9 +36,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="run candidates in bubblewrap: if it works (auto, the default), always (bwrap), never (off)",
     )
+    group.addoption(
+        "--ar-hours",
+        metavar="H",
+        type=above_zero("--ar-hours", float),
+        help="begin no experiment after H hours; one in progress finishes",
+    )
+    group.addoption(
+        "--ar-until",
+        metavar="VAL_BPB",
+        type=above_zero("--ar-until", float),
+        help="stop once the baseline, or what was kept, scores VAL_BPB or less",
+    )
+    group.addoption(
+        "--ar-patience",
+        metavar="N",
+        type=above_zero("--ar-patience", int),
+        help="stop after N verdicts in a row without a keep",
+    )
     parser.addini("autoresearch_experiments", "folder of the experiments (default: experiments)", default="experiments")
     parser.addini("autoresearch_baseline", "folder of the tracks (default: baseline)", default="baseline")
     parser.addini("autoresearch_track", "track to judge on where --ar-track is not given", default="")
+
+
+def above_zero(option: str, kind: type[int] | type[float]) -> Callable[[str], float]:
+    """Reads a number above zero. pytest's own UsageError, in one line, where the text is none."""
+
+    def read(text: str) -> float:
+        with suppress(ValueError):
+            if 0 < (number := kind(text)) < math.inf:
+                return number
+        what = "a whole number above 0" if kind is int else "a number above 0"
+        raise pytest.UsageError(f"{option} {one_line(text)}: must be {what}")
+
+    return read
 
 
 def project_root(config: pytest.Config) -> Path:

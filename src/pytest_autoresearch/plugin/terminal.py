@@ -57,7 +57,7 @@ class PytestMonitor:
     def run_began(self, label: str) -> "Iterator[OnProgress]":
         """Show one run: label, stage, bar, loss, tokens per second, time left."""
         if not self._live:
-            self._say(f"{label} …")
+            self.say(f"{label} …")
             yield lambda progress: None
             return
         with self._live_line() as show:
@@ -67,7 +67,7 @@ class PytestMonitor:
         """In a pipe, print a line with the score of the run."""
         if not self._live:
             score = one_line(result.reason) if result.val_bpb is None else f"{result.val_bpb:.4f}"
-            self._say(f"{label}: {score}, {result.seconds:.0f} s")
+            self.say(f"{label}: {score}, {result.seconds:.0f} s")
 
     @contextmanager
     def preparing(self) -> Iterator[Callable[[str, float], None]]:
@@ -77,7 +77,7 @@ class PytestMonitor:
 
             def on_progress(stage: str, done: float) -> None:
                 if not stages:
-                    self._say("preparing the track's text, once")
+                    self.say("preparing the track's text, once")
                 stages.append(stage)
                 show(stage, done, [])
 
@@ -87,9 +87,10 @@ class PytestMonitor:
         """Print a line with the scores of the baseline."""
         scores = " ".join(f"{score:.4f}" for score in record.scores)
         seconds = record.stats.mean("seconds")
-        self._say(f"baseline recorded: val_bpb {record.val_bpb:.4f} ({scores}), {seconds:.0f} s a run")
+        self.say(f"baseline recorded: val_bpb {record.val_bpb:.4f} ({scores}), {seconds:.0f} s a run")
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Print a line of this plugin's own."""
         if self._reporter:
             with uncaptured(self._config):
                 self._reporter.write_line(f"autoresearch: {line}")

@@ -1,11 +1,12 @@
-"""The words of a session: its header, the line of a verdict, the message of a failure, the table at the end."""
+"""The words of a session: its header, the message of a failure, the table at the end."""
 
 import os
 from collections.abc import Sequence
 
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
-from pytest_autoresearch.core.text import escaped, one_line, quoted
+from pytest_autoresearch.core.text import escaped, quoted
 from pytest_autoresearch.judging.summary import SessionHeader, SessionSummary
+from pytest_autoresearch.judging.words import baseline_of, verdict_line
 
 LETTERS = {
     Outcome.KEPT: "K",
@@ -43,44 +44,9 @@ def header_lines(header: SessionHeader, runs: bool = True) -> list[str]:
     return lines
 
 
-def verdict_line(verdict: Verdict) -> str:
-    """The outcome, the comparison and the reason: `DISCARDED 2.1440 against 2.1426 on seed 0 (+0.0014, p 0.57) …`"""
-    words = [verdict.outcome.upper()]
-    asides = ["quick look"] * verdict.provisional + ["replayed"] * verdict.replayed
-    if verdict.same_as:
-        asides.append(f"same program as {verdict.same_as}")
-    if asides:
-        words.append(f"({', '.join(asides)})")
-    if verdict.val_bpb is not None:
-        words.append(f"{verdict.val_bpb:.4f}")
-    if verdict.delta is not None and (against := baseline_of(verdict)) is not None:
-        p_value = "" if verdict.p_value is None else f", p {verdict.p_value:.2g}"
-        words.append(f"against {against:.4f}{seeds_of(verdict)} ({verdict.delta:+.4f}{p_value})")
-    if verdict.simplifies and verdict.outcome is Outcome.KEPT:
-        words.append(f"as {verdict.reason}")
-    elif verdict.outcome is not Outcome.KEPT:
-        words.append(verdict.reason)
-    notes = "; ".join(note for note in (verdict.note, verdict.tried_again) if note)
-    return one_line(" ".join(words) + f"; note: {notes}" * bool(notes))
-
-
 def short_line(verdict: Verdict) -> str:
     """The verdict's line without the outcome, which pytest's short summary prints itself."""
     return verdict_line(verdict).removeprefix(verdict.outcome.upper()).lstrip()
-
-
-def baseline_of(verdict: Verdict) -> float | None:
-    """The baseline's mean val_bpb over the seeds that the experiment was trained with."""
-    compared = verdict.baseline_scores[: len(verdict.scores)]
-    return sum(compared) / len(compared) if compared else None
-
-
-def seeds_of(verdict: Verdict) -> str:
-    """` on seed 0` or ` on seeds 0 to 1`; "" if it was all of them."""
-    count = len(verdict.scores)
-    if count >= len(verdict.baseline_scores):
-        return ""
-    return " on seed 0" if count == 1 else f" on seeds 0 to {count - 1}"
 
 
 def failure_message(verdict: Verdict) -> str:
@@ -114,10 +80,21 @@ def summary_lines(summary: SessionSummary) -> list[str]:
     if replayed := sum(verdict.replayed for verdict in judged):
         lines.append(f"replayed, not trained again: {replayed} (--ar-rerun trains again)")
     lines += summary.notes if judged or summary.promotion else []
+    if summary.stopped:
+        lines.append(stopped_line(summary))
     if summary.interrupted and judged:
         verdicts = f"{len(judged)} verdicts are" if len(judged) > 1 else "1 verdict is"
         lines.append(f"interrupted: {verdicts} kept; the same command continues with the rest")
     return [escaped(line) for line in lines]
+
+
+def stopped_line(summary: SessionSummary) -> str:
+    """After how many verdicts of its own the session stopped, why, and what it left."""
+    own = sum(not (verdict.replayed or verdict.outcome is Outcome.TRIED) for _, verdict in summary.judged)
+    rest = f"{summary.unjudged} experiments; the next session judges them"
+    if summary.unjudged == 1:
+        rest = "1 experiment; the next session judges it"
+    return f"stopped after {own} verdict{'s' * (own != 1)}: {summary.stopped}; left unjudged: {rest}"
 
 
 def table(summary: SessionSummary) -> str:

@@ -1,7 +1,7 @@
 """The lines that promotions have added to a baseline, and those that an overlay would remove again."""
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pytest_autoresearch.programs.compare import without_docstrings
 from pytest_autoresearch.programs.splice import changes_of, needs_of, old_values
@@ -41,15 +41,28 @@ def lost_lines(overlay: str, promoted: Mapping[str, Sequence[str]]) -> dict[str,
     return {name: lines for name, lines in lost.items() if lines}
 
 
-def _definitions(source: str) -> dict[str, list[str]]:
-    """For each top-level name, the lines of all statements that bind it."""
-    definitions: dict[str, list[str]] = {}
+def definitions(statements: Iterable[tuple[Collection[str], ast.stmt]], source: str) -> dict[str, list[str]]:
+    """For each top-level name, the lines of the statements that bind it. Each comes with the names that it binds."""
+    found: dict[str, list[str]] = {}
+    for names, node in statements:
+        lines = _lines(node, source) if names else []
+        for name in names:
+            found.setdefault(name, []).extend(lines)
+    return {name: list(dict.fromkeys(lines)) for name, lines in found.items()}
+
+
+def statements_of(source: str) -> list[tuple[Collection[str], ast.stmt]]:
+    """The top-level statements of a program, without docstrings, and the names that each binds."""
+    found: list[tuple[Collection[str], ast.stmt]] = []
     for node in without_docstrings(source).body:
         names = Names()
         names.visit(node)
-        for name in names.binds:
-            definitions.setdefault(name, []).extend(_lines(node, source))
-    return {name: list(dict.fromkeys(lines)) for name, lines in definitions.items()}
+        found.append((names.binds, node))
+    return found
+
+
+def _definitions(source: str) -> dict[str, list[str]]:
+    return definitions(statements_of(source), source)
 
 
 def _lines(node: ast.stmt, source: str) -> list[str]:

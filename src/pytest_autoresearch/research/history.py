@@ -45,6 +45,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A baseline, what it gained (bits per byte; None if it was recorded), and the verdicts since the one before."""
+
+    baseline: Entry
+    gain: float | None
+    verdicts: int
+
+
+@dataclass(frozen=True)
 class History:
     """What has been judged on one track, oldest first; a verdict that was promoted later is one entry."""
 
@@ -64,6 +73,26 @@ class History:
     def baselines(self) -> tuple[Entry, ...]:
         """The programs to beat, in the order in which they became it; the last one is today's."""
         return tuple(entry for entry in self.entries if entry.is_baseline)
+
+    @cached_property
+    def baseline_names(self) -> dict[str, str]:
+        """The experiment that each baseline was, by its hash; the first one recorded is `baseline`."""
+        first = self.baselines[:1]
+        return {
+            entry.program_sha: entry.experiment for entry in self.baselines if entry in first or not _is_recorded(entry)
+        }
+
+    @cached_property
+    def lineage(self) -> tuple[Step, ...]:
+        """The baselines and what it took to find them, oldest first."""
+        steps, since = [], 0
+        for entry in self.entries:
+            since += not entry.is_trial and not _is_recorded(entry)
+            if entry.is_baseline:
+                gain = None if _is_recorded(entry) or entry.delta is None else -entry.delta
+                steps.append(Step(entry, gain, since))
+                since = 0
+        return tuple(steps)
 
     @cached_property
     def verdicts(self) -> tuple[Entry, ...]:
