@@ -1,7 +1,7 @@
 """Trials: one run of a program on the search seed, paired with the baseline's run on it. A trial is no finding.
 
-A sweep tries many programs, and the best of many draws is lucky. So no verdict uses the search seed, and what is best on
-it is judged anew on the seeds of the verdict.
+A sweep tries many programs, and the best of many draws is lucky. So no verdict uses the search seed, and what is best
+on it is judged anew on the seeds of the verdict.
 """
 
 from dataclasses import dataclass, replace
@@ -18,6 +18,8 @@ from pytest_autoresearch.programs.experiment import Experiment, Program
 from pytest_autoresearch.referee.executor import RunResult
 
 SEARCH_SEED = 1_000_000
+LEAST_EXCESS = 0.1
+"""GB by which a run that ran out of memory is over the limit at least."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,3 @@ class Trials:
         if verdict.outcome is Outcome.OUT_OF_MEMORY:
             return max(excess or 0.0, LEAST_EXCESS)  # what did not fit was never measured
         return excess
-
-
-LEAST_EXCESS = 0.1
-"""GB that a run which ran out of memory is over the limit at least."""

@@ -18,18 +18,20 @@ from pytest_autoresearch.judging.judge import Judge
 from pytest_autoresearch.judging.plan import Plan, check_changes, check_track, make_plan
 from pytest_autoresearch.judging.session import Session
 from pytest_autoresearch.judging.trial import SEARCH_SEED, Trials
-from pytest_autoresearch.programs.constants import Value, constants_of, spell, with_constants
+from pytest_autoresearch.programs.arithmetic import Value
+from pytest_autoresearch.programs.constants import constants_of, spell, with_constants
 from pytest_autoresearch.programs.experiment import Experiment, Program, read_experiment
 from pytest_autoresearch.programs.search_space import (
     SearchSpace,
     check_keys,
     read_search_space,
-    size_of_grid,
     without_search_space,
 )
 from pytest_autoresearch.research.history import History
-from pytest_autoresearch.research.study import Study
+from pytest_autoresearch.research.study import Study, size_of_grid
 
+FAULTS = (Outcome.CRASHED, Outcome.DISQUALIFIED)
+"""Outcomes that are a fault of the program. Any other trial without a score lies outside of what works."""
 POLL = 0.2
 """Seconds between two looks at trials that other processes run."""
 
@@ -83,7 +85,7 @@ class Sweep:
                 experiment = replace(experiment, source=self._file.source)  # messages name its lines
                 verdict = self._trials.run(self._trials.plan(experiment, program))
                 excess = self._trials.memory_excess(verdict)
-                self._study.end(number, verdict.val_bpb, excess, failed=verdict.outcome is not Outcome.TRIED)
+                self._study.end(number, verdict.val_bpb, excess, failed=verdict.outcome in FAULTS)
         except UsageError as error:
             raise UsageError(self._context.shorten(error)) from None
         return verdict
@@ -179,7 +181,7 @@ class Sweep:
         try:
             self._count  # noqa: B018  raises if there is no grid
         except UsageError as error:
-            raise UsageError(f"{context.relative(self.path)}: {context.shorten(error)}") from None
+            raise self._naming_the_file(error) from None
         if context.track.seeds > SEARCH_SEED:
             raise UsageError(f"--ar-seeds {context.track.seeds}: a sweep trains on seed {SEARCH_SEED}; choose fewer")
         self._session.fetch_corpus()
@@ -194,6 +196,11 @@ class Sweep:
     def _trials(self) -> Trials:
         return Trials(self._context, Judge(self._context, self._session.monitor), self._session.make_ready())
 
+    def _naming_the_file(self, error: UsageError) -> UsageError:
+        line = self._context.shorten(error)
+        where = self._context.relative(self.path)
+        return UsageError(line if line.startswith((where, "results")) else f"{where}: {line}")
+
     # -- the study --
 
     @cached_property
@@ -206,9 +213,11 @@ class Sweep:
         what = [repr(dict(space.keys)), list(space.constraints), space.vary, Program(self._structure.source).code_sha]
         name = digest([what, self.options.sampler, baseline_sha, context.platform, context.isolation.kind, SEARCH_SEED])
         journal = context.evidence.journal(context.track.name, self._file.name)
-        journal.parent.mkdir(parents=True, exist_ok=True)
         constants = self._constants if baseline_sha == context.baseline_program.sha else {}
-        return Study(journal, name, space, constants, self.options.sampler, context.evidence.lock)
+        try:
+            return Study(journal, name, space, constants, self.options.sampler, context.evidence.lock)
+        except UsageError as error:
+            raise self._naming_the_file(error) from None
 
     def _done(self) -> list[int]:
         """The trials of this session that have ended, here or in an earlier session."""
