@@ -115,6 +115,7 @@ def pytest_runtest_makereport(
     if isinstance(item, ExperimentItem) and call.when == "call":
         report.autoresearch = item.verdict and item.verdict.as_dict()  # type: ignore[attr-defined]
         report.autoresearch_name = item.name  # type: ignore[attr-defined]
+        report.autoresearch_point = item.point  # type: ignore[attr-defined]
         report.autoresearch_skipped = item.skip_line  # type: ignore[attr-defined]
         if item.skip_line:  # otherwise -rs would name this plugin's file, in one line for all skipped experiments
             report.longrepr = (item.nodeid.partition("::")[0], None, str(item.planned))  # type: ignore[assignment]
@@ -168,11 +169,15 @@ def on_one_line(report: pytest.TestReport, config: pytest.Config, line: str) -> 
     head = ""
     if hasattr(report, "node"):  # xdist prints no file names
         head, column = "\n" * bool(column) + f"{report.nodeid} ", 0
-    elif not column and config.get_verbosity() == 0:  # lines about its runs follow the name that pytest printed
-        path = report.nodeid.partition("::")[0]
-        head = f"{path} "
-        if reporter := config.pluginmanager.getplugin("terminalreporter"):
-            reporter.currentfspath = config.rootpath / path  # else pytest leaves out the percentage of this line
+    elif config.get_verbosity() == 0:
+        path, point = report.nodeid.partition("::")[0], getattr(report, "autoresearch_point", "")
+        line = f"{point} {line}" if point else line
+        if column > len(path) + 1:  # another trial of this sweep has a verdict there
+            head, column = "\n", 0
+        if not column:  # lines about its runs follow the name that pytest printed
+            head += f"{path} "
+            if reporter := config.pluginmanager.getplugin("terminalreporter"):
+                reporter.currentfspath = config.rootpath / path  # else pytest leaves out the percentage of this line
     room = max(20, writer.fullwidth - column - len(head) - len(" [100%]") - 2)
     if len(line) > room and config.get_verbosity() <= 0:
         line = line[: room - 1] + "…"

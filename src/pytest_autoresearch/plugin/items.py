@@ -41,10 +41,10 @@ class ExperimentFile(pytest.File):
         trials, finalists = sweep_of(self.config, self.path).names()
         if not trials:
             yield SweepItem.from_parent(self, name=name)
-        for number, item in enumerate(trials, 1):
-            yield TrialItem.from_parent(self, name=name + item, number=number)
-        for rank, item in enumerate(finalists, 1):
-            yield FinalistItem.from_parent(self, name=name + item, rank=rank)
+        for number, point in enumerate(trials, 1):
+            yield TrialItem.from_parent(self, name=name + point, number=number, point=point)
+        for rank, point in enumerate(finalists, 1):
+            yield FinalistItem.from_parent(self, name=name + point, number=rank, point=point)
 
 
 class ExperimentItem(pytest.Item):
@@ -54,6 +54,7 @@ class ExperimentItem(pytest.Item):
         super().__init__(**kwargs)
         if self.config.pluginmanager.has_plugin("timeout"):
             self.add_marker(pytest.mark.timeout(0))  # no timer around the whole item: each run has its own
+        self.point = ""  # of a sweep's item, the part of its name that its file does not say
         self.planned: Plan | Exception | None = None
         self.verdict: Verdict | None = None
 
@@ -130,7 +131,15 @@ class ExperimentItem(pytest.Item):
 
 
 class SweepItem(ExperimentItem):
-    """A sweep of which no point is tried: it says why."""
+    """A sweep of which no point is tried: it says why.
+
+    The classes below count trials or finalists by `number`, and `point` is what follows the file's name in theirs.
+    """
+
+    def __init__(self, *, number: int = 0, point: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.number = number
+        self.point = point
 
     @property
     def sweep(self) -> "Sweep":
@@ -144,10 +153,6 @@ class SweepItem(ExperimentItem):
 
 class TrialItem(SweepItem):
     """One trial of a sweep. It passes if it has a score; exit codes speak of what was kept."""
-
-    def __init__(self, *, number: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.number = number
 
     def _judge(self) -> "Verdict":
         if isinstance(self.planned, NoExperiment):
@@ -168,12 +173,8 @@ class TrialItem(SweepItem):
 class FinalistItem(SweepItem):
     """One of a sweep's best programs, judged on the seeds of the verdict like any experiment."""
 
-    def __init__(self, *, rank: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.rank = rank
-
     def _plan(self) -> "Plan | None":
-        return self.sweep.plan_finalist(self.rank)
+        return self.sweep.plan_finalist(self.number)
 
 
 def is_sweep(path: Path) -> bool:
