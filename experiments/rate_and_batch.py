@@ -2,6 +2,8 @@
 
 from baseline import *
 
+TRACK = "cpu"
+
 SEARCH_SPACE = {
     "LEARNING_RATE": log(1e-3, 2e-2),
     "BATCH_SIZE": [4, 8, 16, 32],

@@ -28,7 +28,7 @@ from pytest_autoresearch.programs.search_space import (
     without_search_space,
 )
 from pytest_autoresearch.research.history import History
-from pytest_autoresearch.research.study import Study, size_of_grid
+from pytest_autoresearch.research.study import Study, check_sampler, size_of_grid
 
 FAULTS = (Outcome.CRASHED, Outcome.DISQUALIFIED)
 """Outcomes that are a fault of the program. Any other trial without a score lies outside of what works."""
@@ -103,7 +103,7 @@ class Sweep:
 
     def progress(self, looks: bool = True) -> str:
         """`sweep.py: 20 trials (tpe), 12 done; 3 finalists`; "" if nothing is tried. `looks` into the study."""
-        name = f"{self.path.relative_to(self._context.project.experiments).as_posix()}"
+        name = self.path.relative_to(self._context.project.experiments).as_posix()
         trials, finalists = self.options.trials, self.options.finalists
         try:
             check_track(self._context, self._file)
@@ -147,9 +147,13 @@ class Sweep:
 
     @property
     def _count(self) -> int:
-        """How many trials there are: those asked for, or fewer on a smaller grid. UsageError if there is no grid."""
-        trials = self.options.trials or 0
-        return min(trials, size_of_grid(self._space)) if self.options.sampler == "grid" else trials
+        """How many trials there are: those asked for, or fewer on a smaller grid.
+
+        UsageError if the sampler cannot search the space.
+        """
+        trials, sampler = self.options.trials or 0, self.options.sampler
+        check_sampler(sampler, self._space)
+        return min(trials, size_of_grid(self._space)) if sampler == "grid" else trials
 
     def _name(self, number: int) -> str:
         return f"[{number:0{max(2, len(str(self.options.trials)))}}]"
@@ -179,7 +183,7 @@ class Sweep:
             keys = len(self._space.keys)
             raise NotJudged(f"a sweep of {keys} constant{'s' * (keys > 1)}; --ar-trials N tries N points")
         try:
-            self._count  # noqa: B018  raises if there is no grid
+            self._count  # noqa: B018  raises if the sampler cannot search the space
         except UsageError as error:
             raise self._naming_the_file(error) from None
         if context.track.seeds > SEARCH_SEED:
