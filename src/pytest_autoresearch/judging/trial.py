@@ -79,10 +79,12 @@ class Trials:
         if failed := self.judge.check_source(plan.experiment, plan.program):
             return Judgement(*failed, Decision(None), [])
         result, tried_again = self._trained(plan.experiment.name, plan.program)
-        delta = None if result.val_bpb is None else result.val_bpb - baseline
-        why = f"{'below' if (delta or 0.0) < 0 else 'not below'} the baseline on the search seed"
-        outcome, reason = self.judge.check_run([result], self.record) or (Outcome.TRIED, why)
-        return Judgement(outcome, reason, Decision(None, delta), [result], tried_again)
+        failed = self.judge.check_run([result], self.record)
+        if failed or result.val_bpb is None:
+            return Judgement(*(failed or (Outcome.CRASHED, "no score")), Decision(None), [result], tried_again)
+        delta = result.val_bpb - baseline
+        why = f"{'below' if delta < 0 else 'not below'} the baseline on the search seed"
+        return Judgement(Outcome.TRIED, why, Decision(None, delta), [result], tried_again)
 
     def _trained(self, name: str, program: Program) -> tuple[RunResult, str]:
         """The result of the run, and a note if it was tried again."""

@@ -120,9 +120,9 @@ def pytest_runtest_makereport(
         if item.skip_line:  # otherwise -rs would name this plugin's file, in one line for all skipped experiments
             report.longrepr = (item.nodeid.partition("::")[0], None, str(item.planned))  # type: ignore[assignment]
         elif report.skipped and item.verdict:
-            from pytest_autoresearch.plugin.words import short_line
+            from pytest_autoresearch.plugin.words import verdict_line
 
-            report.longrepr = (item.nodeid.partition("::")[0], None, short_line(item.verdict))  # type: ignore[assignment]
+            report.longrepr = (item.nodeid.partition("::")[0], None, verdict_line(item.verdict))  # type: ignore[assignment]
         if item.verdict and (crash := getattr(report.longrepr, "reprcrash", None)):
             from pytest_autoresearch.plugin.words import short_line
 
@@ -149,8 +149,10 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
         from pytest_autoresearch.plugin.words import LETTERS, verdict_line
 
         category, letter, line = report.outcome, LETTERS[verdict.outcome], verdict_line(verdict)
-        if finished or (report.skipped and config.get_verbosity() > 0):
-            return category, letter, str(verdict.outcome).upper()  # pytest itself adds the rest
+        if report.skipped and (finished or config.get_verbosity() > 0):
+            return category, letter, "SKIPPED"  # pytest itself adds the line, and sums up all that it skips
+        if finished:
+            return category, letter, str(verdict.outcome).upper()  # pytest's own short summary has the rest
     elif skipped := getattr(report, "autoresearch_skipped", None):
         category, letter, line = "skipped", "s", str(skipped)
         if finished or config.get_verbosity() > 0:  # pytest itself adds the reason

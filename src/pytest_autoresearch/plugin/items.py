@@ -161,13 +161,13 @@ class TrialItem(SweepItem):
 
     def _translate(self, verdict: "Verdict") -> None:
         from pytest_autoresearch.core.records import Outcome
-        from pytest_autoresearch.plugin.words import short_line
+        from pytest_autoresearch.plugin.words import verdict_line
         from pytest_autoresearch.research.sweep import FAULTS
 
         if verdict.outcome in FAULTS:
             super()._translate(verdict)
         elif verdict.outcome is not Outcome.TRIED:  # the point lies outside of what works, which is no fault
-            pytest.skip(short_line(verdict))
+            pytest.skip(verdict_line(verdict))
 
 
 class FinalistItem(SweepItem):

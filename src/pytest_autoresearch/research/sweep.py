@@ -102,17 +102,19 @@ class Sweep:
         return make_plan(self._context, experiment, program, self._session.make_ready())
 
     def progress(self, looks: bool = True) -> str:
-        """`sweep.py: 20 trials (tpe), 12 done; 3 finalists`; "" if nothing is tried. `looks` into the study."""
+        """`sweep.py: 20 trials (tpe), 12 done; 3 finalists`; "" if nothing is tried. `looks` into the studies."""
         name = self.path.relative_to(self._context.project.experiments).as_posix()
-        trials, finalists = self.options.trials, self.options.finalists
+        finalists = self.options.finalists
         try:
             check_track(self._context, self._file)
-            done = f", {len(self._done())} done" if looks and trials else ""
             count = self._count
+            if not count or (looks and self._earlier):
+                return ""  # its items say why
+            done = f", {len(self._done())} done" if looks else ""
         except (UsageError, NotJudged):
-            return ""  # its items say why
-        words = f"{count} trial{'s' * (count != 1)} ({self.options.sampler}){done}"
-        return f"{name}: {words}; {finalists} finalist{'s' * (finalists != 1)}" if trials else ""
+            return ""
+        trials = f"{count} trial{'s' * (count != 1)} ({self.options.sampler}){done}"
+        return f"{name}: {trials}; {finalists} finalist{'s' * (finalists != 1)}"
 
     # -- the file --
 
@@ -194,6 +196,7 @@ class Sweep:
                 self._constants  # noqa: B018  raises if the space does not fit the baseline
             except UsageError as error:
                 raise NoExperiment(context.shorten(error), error.detail) from None
+            self._study  # noqa: B018  raises without optuna
         self._session.make_ready()
 
     @cached_property
