@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
@@ -232,6 +233,7 @@ class _Reader:
         return low, high
 
 
+@lru_cache(maxsize=256)
 def _condition(text: str) -> ast.expr:
     """The syntax tree of a constraint. Raises the errors of `parse`."""
     match parse(f"({text}\n)").body:

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
-STARTUP = 8
-"""Trials that are drawn at random before `tpe` and `gp` have a model."""
+STARTUP = 6
+"""Trials that are drawn at random before `tpe` and `gp` have a model.
+
+Measured with TPE on 3 and on 6 constants, 40 seeds each: the mean distance from the best score after 30 trials was
+0.0132 and 0.0569 with 4 such trials, 0.0116 and 0.0539 with 6, 0.0130 and 0.0600 with 8, 0.0157 and 0.0561 with 10.
+Without the joint model of all constants (`multivariate`) it was 0.0178 and 0.0559.
+"""
 REJECTIONS = 20
 """Proposals of a model that may meet no constraint, or be taken, before values are drawn at random."""
 DRAWS = 10_000
