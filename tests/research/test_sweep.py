@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna  # noqa: F401  pytester forgets what a run imports, and it must not load twice
 import pytest
 from fakes import FakeExecutor, failed, result
 from tiny_project import BASELINE, TinyProject, write
