@@ -1,6 +1,7 @@
 """What a sweep decides: what it tries, what it replays, and what goes into the finals. Nothing trains here."""
 
 import importlib.util
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from pytest_autoresearch.research.study import Study
 SPACE = """
 SEARCH_SPACE = {
     "WIDTH": [8, 16, 32],
-    "LEARNING_RATE": log(1e-4, 1e-1),
+    "LEARNING_RATE": log(1e-3, 1e-1),
 }
 """
 
@@ -46,7 +47,7 @@ class Landscape(FakeExecutor):
 
 def rate_counts(constants: dict[str, float]) -> float:
     """The higher the rate and the wider, the better."""
-    return 2.0 - constants["LEARNING_RATE"] - constants["WIDTH"] / 1000
+    return 2.0 - math.log10(constants["LEARNING_RATE"] / 1e-3) / 10 - constants["WIDTH"] / 1000
 
 
 @pytest.fixture

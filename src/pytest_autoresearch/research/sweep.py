@@ -32,8 +32,7 @@ from pytest_autoresearch.research.study import Study, check_sampler, size_of_gri
 
 FAULTS = (Outcome.CRASHED, Outcome.DISQUALIFIED)
 """Outcomes that are a fault of the program. Any other trial without a score lies outside of what works."""
-POLL = 0.2
-"""Seconds between two looks at trials that other processes run."""
+POLL = 0.2  # seconds between two looks at trials that other processes run
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,7 @@ class Sweep:
         """
         self._make_ready()
         if self._earlier:
-            sha, _ = self._earlier
-            raise NotJudged(f"tried against an earlier baseline, {sha[:7]} (--ar-retest tries it anew)")
+            raise _tried_earlier(self._earlier[0])
 
     def try_point(self, number: int) -> Verdict:
         """The verdict of trial `number`, replayed or trained. NotJudged if there is no such point."""
@@ -103,18 +101,18 @@ class Sweep:
 
     def progress(self, looks: bool = True) -> str:
         """`sweep.py: 20 trials (tpe), 12 done; 3 finalists`; "" if nothing is tried. `looks` into the studies."""
-        name = self.path.relative_to(self._context.project.experiments).as_posix()
-        finalists = self.options.finalists
+        name, finalists = self.path.relative_to(self._context.project.experiments), self.options.finalists
         try:
             check_track(self._context, self._file)
             count = self._count
-            if not count or (looks and self._earlier):
-                return ""  # its items say why
-            done = f", {len(self._done())} done" if looks else ""
+            skipped = not count or (looks and self._earlier)
+            done = f", {len(self._done())} done" if looks and not skipped else ""
         except (UsageError, NotJudged):
-            return ""
+            skipped = True
+        if skipped:
+            return ""  # its items say why
         trials = f"{count} trial{'s' * (count != 1)} ({self.options.sampler}){done}"
-        return f"{name}: {trials}; {finalists} finalist{'s' * (finalists != 1)}"
+        return f"{name.as_posix()}: {trials}; {finalists} finalist{'s' * (finalists != 1)}"
 
     # -- the file --
 
@@ -127,8 +125,7 @@ class Sweep:
         return read_search_space(self.path, self._file.source)
 
     @cached_property
-    def _structure(self) -> Experiment:
-        """The experiment without its search space."""
+    def _structure(self) -> Experiment:  # the file without its search space
         return replace(self._file, source=without_search_space(self._file.source))
 
     @cached_property
@@ -149,10 +146,7 @@ class Sweep:
 
     @property
     def _count(self) -> int:
-        """How many trials there are: those asked for, or fewer on a smaller grid.
-
-        UsageError if the sampler cannot search the space.
-        """
+        """How many trials there are, fewer on a small grid. UsageError if the sampler cannot search the space."""
         trials, sampler = self.options.trials or 0, self.options.sampler
         check_sampler(sampler, self._space)
         return min(trials, size_of_grid(self._space)) if sampler == "grid" else trials
@@ -204,8 +198,7 @@ class Sweep:
         return Trials(self._context, Judge(self._context, self._session.monitor), self._session.make_ready())
 
     def _naming_the_file(self, error: UsageError) -> UsageError:
-        line = self._context.shorten(error)
-        where = self._context.relative(self.path)
+        line, where = self._context.shorten(error), self._context.relative(self.path)
         return UsageError(line if line.startswith((where, "results")) else f"{where}: {line}")
 
     # -- the study --
@@ -216,13 +209,12 @@ class Sweep:
         return self._study_on(self._context.baseline_program.sha)
 
     def _study_on(self, baseline_sha: str) -> Study:
-        context, space = self._context, self._space
-        what = [repr(dict(space.keys)), list(space.constraints), space.vary, Program(self._structure.source).code_sha]
-        name = digest([what, self.options.sampler, baseline_sha, context.platform, context.isolation.kind, SEARCH_SEED])
+        context, structure = self._context, Program(self._structure.source).code_sha
+        name = digest([structure, baseline_sha, context.platform, context.isolation.kind, SEARCH_SEED])
         journal = context.evidence.journal(context.track.name, self._file.name)
         constants = self._constants if baseline_sha == context.baseline_program.sha else {}
         try:
-            return Study(journal, name, space, constants, self.options.sampler, context.evidence.lock)
+            return Study(journal, name, self._space, constants, self.options.sampler, context.evidence.lock)
         except UsageError as error:
             raise self._naming_the_file(error) from None
 
@@ -294,9 +286,13 @@ class Sweep:
         """The experiment that was this finalist on the earlier baseline, on today's. NotJudged if there was none."""
         assert self._earlier
         sha, study = self._earlier
-        known = self._context.evidence.verdicts(self._context.track.name, self._file.name + name)
-        for trial in study.ended() if known else ():
+        verdicts = self._context.evidence.verdicts(self._context.track.name, self._file.name + name)
+        for trial in study.ended():
             experiment, program = self._at(name, trial.values)
-            if experiment.sha == known[-1].experiment_sha:
+            if verdicts and experiment.sha == verdicts[-1].experiment_sha:
                 return experiment, program
-        raise NotJudged(f"tried against an earlier baseline, {sha[:7]} (--ar-retest tries it anew)")
+        raise _tried_earlier(sha)
+
+
+def _tried_earlier(sha: str) -> NotJudged:
+    return NotJudged(f"tried against an earlier baseline, {sha[:7]} (--ar-retest tries it anew)")
