@@ -14,15 +14,17 @@ def verdict_line(verdict: Verdict) -> str:
         words.append(f"({', '.join(asides)})")
     if verdict.val_bpb is not None:
         words.append(f"{verdict.val_bpb:.4f}")
-    if verdict.delta is not None and (against := baseline_of(verdict)) is not None:
+    if verdict.outcome is Outcome.TRIED:
+        words.append(f"({verdict.delta or 0:+.4f})")  # the constants matter more, and a terminal has few columns
+    elif verdict.delta is not None and (against := baseline_of(verdict)) is not None:
         p_value = "" if verdict.p_value is None else f", p {verdict.p_value:.2g}"
         words.append(f"against {against:.4f}{seeds_of(verdict)} ({verdict.delta:+.4f}{p_value})")
-    if verdict.simplifies and verdict.outcome is Outcome.KEPT:
-        words.append(f"as {verdict.reason}")
-    elif verdict.outcome is not Outcome.KEPT:
-        words.append(verdict.reason)
+    reason = verdict.reason
+    if verdict.outcome in (Outcome.KEPT, Outcome.TRIED):
+        reason = f"as {reason}" if verdict.simplifies and verdict.outcome is Outcome.KEPT else ""
+    words.append(": ".join(part for part in (verdict.constants, reason) if part))
     notes = "; ".join(note for note in (verdict.note, verdict.tried_again) if note)
-    return one_line(" ".join(words) + f"; note: {notes}" * bool(notes))
+    return one_line(" ".join(filter(None, words)) + f"; note: {notes}" * bool(notes))
 
 
 def baseline_of(verdict: Verdict) -> float | None:

@@ -39,35 +39,55 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--ar-hours",
         metavar="H",
-        type=above_zero("--ar-hours", float),
+        type=number_option("--ar-hours", float),
         help="begin no experiment after H hours; one in progress finishes",
     )
     group.addoption(
         "--ar-until",
         metavar="VAL_BPB",
-        type=above_zero("--ar-until", float),
+        type=number_option("--ar-until", float),
         help="stop once the baseline, or what was kept, scores VAL_BPB or less",
     )
     group.addoption(
         "--ar-patience",
         metavar="N",
-        type=above_zero("--ar-patience", int),
+        type=number_option("--ar-patience", int),
         help="stop after N verdicts in a row without a keep",
+    )
+    group.addoption(
+        "--ar-trials",
+        metavar="N",
+        type=number_option("--ar-trials", int),
+        help="try N points of each file with SEARCH_SPACE, a sweep",
+    )
+    group.addoption(
+        "--ar-sampler",
+        choices=["tpe", "gp", "random", "grid"],
+        default="tpe",
+        help="how a sweep chooses its points: tpe (the default), gp, random or grid",
+    )
+    group.addoption(
+        "--ar-finalists",
+        metavar="N",
+        type=number_option("--ar-finalists", int, least=0),
+        default=3,
+        help="how many of a sweep's best programs are judged on the seeds of the verdict (default: 3)",
     )
     parser.addini("autoresearch_experiments", "folder of the experiments (default: experiments)", default="experiments")
     parser.addini("autoresearch_baseline", "folder of the tracks (default: baseline)", default="baseline")
     parser.addini("autoresearch_track", "track to judge on where --ar-track is not given", default="")
 
 
-def above_zero(option: str, kind: type[int] | type[float]) -> Callable[[str], float]:
-    """Reads a number above zero. pytest's own UsageError, in one line, where the text is none."""
+def number_option(option: str, kind: type[int] | type[float], least: int | None = None) -> Callable[[str], float]:
+    """Reads a number above zero, or from `least` on. pytest's own UsageError, in one line, where the text is none."""
 
     def read(text: str) -> float:
         with suppress(ValueError):
-            if 0 < (number := kind(text)) < math.inf:
+            number = kind(text)
+            if (number > 0 if least is None else number >= least) and number < math.inf:
                 return number
-        what = "a whole number above 0" if kind is int else "a number above 0"
-        raise pytest.UsageError(f"{option} {one_line(text)}: must be {what}")
+        bound = "above 0" if least is None else f"of at least {least}"
+        raise pytest.UsageError(f"{option} {one_line(text)}: must be a {'whole ' * (kind is int)}number {bound}")
 
     return read
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
-from pytest_autoresearch.core.text import escaped, quoted
+from pytest_autoresearch.core.text import escaped, one_line, quoted
 from pytest_autoresearch.judging.summary import SessionHeader, SessionSummary
 from pytest_autoresearch.judging.words import baseline_of, verdict_line
 
@@ -60,7 +60,8 @@ def failure_message(verdict: Verdict) -> str:
         lines[0] += "; per seed " + ", ".join(f"{score:.4f} against {record:.4f}" for score, record in pairs)
     lines += quoted(verdict.detail)
     if verdict.runs and verdict.outcome is not Outcome.DISCARDED:
-        lines.append(f"see {verdict.evidence}/seed-{verdict.runs - 1}/log.txt")
+        run = "" if verdict.constants else f"/seed-{verdict.runs - 1}/log.txt"
+        lines.append(f"see {verdict.evidence}{run}")
     return "\n".join(lines)
 
 
@@ -106,13 +107,18 @@ def table(summary: SessionSummary) -> str:
         rows.append(_baseline_row(summary.record))
     rows += [_row(name, v) for name, v in sorted(summary.judged, key=lambda e: (e[1].delta is None, e[1].delta or 0.0))]
     headers = [f"track {summary.track}", "val_bpb", "against", "delta", "p", "runs", "time", "memory", "lines"]
-    align = ("left", *["right"] * 8, "left")
-    return tabulate(rows, headers=[*headers, "verdict"], tablefmt="simple", colalign=align, disable_numparse=True)
+    headers += ["verdict"]
+    align = ["left", *["right"] * 8, "left"]
+    if any(verdict.constants for _, verdict in summary.judged):
+        headers += ["constants"]
+        align += ["left"]
+    rows = [row[: len(headers)] for row in rows]
+    return tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)
 
 
 def _baseline_row(record: Record) -> list[str]:
     stats, memory = record.stats, f"{record.stats.peak_memory_gb:.1f} GB"
-    return ["baseline", f"{record.val_bpb:.4f}", "", "", "", str(len(stats)), _time(stats.seconds), memory, "", ""]
+    return ["baseline", f"{record.val_bpb:.4f}", "", "", "", str(len(stats)), _time(stats.seconds), memory, "", "", ""]
 
 
 def _row(name: str, verdict: Verdict) -> list[str]:
@@ -129,6 +135,7 @@ def _row(name: str, verdict: Verdict) -> list[str]:
         f"{memory:.1f} GB{growth}" if memory else "",
         f"+{verdict.lines_added} −{verdict.lines_removed}" if verdict.runs else "",
         verdict.outcome.upper() + " (quick look)" * verdict.provisional,
+        one_line(verdict.constants),
     ]
 
 

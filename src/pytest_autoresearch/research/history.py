@@ -1,12 +1,16 @@
 """The history of a track: every verdict, trial and baseline that the ledger knows, oldest first."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.judging.ledger import IDENTITY, Ledger
+
+_TRIAL = re.compile(r"\[\d+\]$")
+"""How the names of trials end; no other experiment has brackets in its name."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ class Entry:
 
     @property
     def is_trial(self) -> bool:
-        """Whether it is a trial of a sweep that has a score."""
-        return self.outcome is Outcome.TRIED
+        """Whether it is a trial of a sweep, with a score or without."""
+        return self.outcome is Outcome.TRIED or bool(_TRIAL.search(self.experiment))
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class History:
     @cached_property
     def trials(self) -> tuple[Entry, ...]:
         """The trials of sweeps that have a score."""
-        return tuple(entry for entry in self.entries if entry.is_trial)
+        return tuple(entry for entry in self.entries if entry.outcome is Outcome.TRIED)
 
     @cached_property
     def since_keep(self) -> tuple[Entry, ...]:
