@@ -4,6 +4,7 @@ import importlib.util
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import optuna  # noqa: F401  pytester forgets what a run imports, and it must not load twice
@@ -94,6 +95,8 @@ def test_the_best_of_a_sweep_is_judged_on_other_seeds_and_promoted(project: Tiny
     assert fake.trained[:2] == [("baseline", 0), ("baseline", 1)]
     assert fake.trained[2:] == [(name, SEARCH_SEED) for name in ("baseline", *trials)] + finalists
     scores = {row["experiment"]: float(row["val_bpb"]) for row in project.rows if row["status"] == "trial"}
+    deltas = {row["experiment"]: float(row["delta"]) for row in project.rows if row["status"] == "trial"}
+    assert deltas == pytest.approx({name: score - scores["baseline"] for name, score in scores.items()}, abs=2e-6)
     best = min(scores, key=scores.__getitem__)
     constants = {row["experiment"]: row["description"].partition(":")[0] for row in project.rows}
     assert constants["sweep[finalist-1]"] == constants[best]
@@ -164,6 +167,17 @@ def test_who_does_not_beat_the_baseline_is_no_finalist(project: TinyProject, fak
     done = grid(project, "-rs")
     done.stdout.fnmatch_lines(["SKIPPED [[]2] *sweep.py: only 1 trial beat the baseline on the search seed"])
     assert [row["experiment"] for row in project.rows if row["status"] == "keep"] == ["baseline", "sweep[finalist-1]"]
+
+
+def test_a_program_is_one_finalist_however_many_points_have_it(
+    project: TinyProject, fake: Landscape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = Study.ended
+    twice = lambda study: [twin for one in ended(study) for twin in (one, replace(one, number=one.number + 90))]  # noqa: E731
+    monkeypatch.setattr(Study, "ended", twice)
+    project.run("--ar-trials", "4", "--ar-finalists", "2", "--ar-no-promote")
+    finalists = {row["experiment"]: row["program_sha"] for row in project.rows if "finalist" in row["experiment"]}
+    assert len(set(finalists.values())) == 2
 
 
 def test_points_that_do_not_work_are_skipped_and_faults_fail(project: TinyProject, fake: Landscape) -> None:
@@ -335,6 +349,6 @@ def test_a_program_that_chooses_its_seed_is_disqualified_and_costs_nothing(
 
 
 def test_a_sweep_beside_ordinary_experiments(project: TinyProject, fake: Landscape) -> None:
-    project.experiment("wider", "WIDTH = 64")
+    project.experiment("wider", "WIDTH = 640")
     done = project.run("--ar-trials", "2", "--ar-finalists", "1")
     assert re.search("(?m)^promoted wider: ", done.stdout.str())

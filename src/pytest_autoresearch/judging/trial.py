@@ -32,13 +32,12 @@ class Trials:
 
     def plan(self, experiment: Experiment, program: Program) -> Plan:
         """The plan of a trial, with the verdict to replay if the program has been tried."""
+        key = self._key(program)
         rerun = self.context.options.rerun and program.code_sha != self.context.baseline_program.code_sha
-        return Plan(experiment, program, self._key(program), None if rerun else self.known(experiment, program), "")
-
-    def known(self, experiment: Experiment, program: Program) -> Verdict | None:
-        """The verdict of a program that has been tried, whatever the options say."""
-        verdict = replay(self.context, experiment, self._key(program))
-        return verdict and replace(verdict, constants=experiment.constants)  # another point may have the same program
+        known = None if rerun else replay(self.context, experiment, key)
+        if known:
+            known = replace(known, constants=experiment.constants)  # another point may have the same program
+        return Plan(experiment, program, key, known, note="")
 
     def run(self, plan: Plan) -> Verdict:
         """The verdict of a trial, replayed or trained. UsageError if the baseline has no score on the search seed."""

@@ -262,7 +262,10 @@ class Sweep:
         return best[-1]
 
     def _better(self, name: str) -> Iterator[tuple[Experiment, Program]]:
-        """The programs that beat the baseline on the search seed within its limits, best first, each once."""
+        """The programs that beat the baseline on the search seed, best first, each once.
+
+        What takes too much memory has no score in the study.
+        """
         bar = self._trials.search_record.scores[0]
         scored = [(trial.score, trial.number, trial.values) for trial in self._study.ended() if trial.score is not None]
         seen = {self._context.baseline_program.code_sha}
@@ -271,9 +274,7 @@ class Sweep:
             if program.code_sha in seen:
                 continue
             seen.add(program.code_sha)
-            known = self._trials.known(experiment, program)
-            if known is None or known.outcome is Outcome.TRIED:  # not if it takes too much memory
-                yield experiment, program
+            yield experiment, program
 
     def _end_all(self) -> None:
         """Run the trials that nobody runs, and wait for those that other processes run.
