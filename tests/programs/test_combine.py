@@ -23,10 +23,10 @@ def combined(*overlays: str) -> str:
 
 
 def test_statements_imports_comments_and_track() -> None:
-    a = f'"""Wide."""\nimport numpy as np\n{HEAD}\nTRACK = "cpu"\n\n# why\nWIDTH = np.int64(3)  # channels\n# at the end\n'
+    a = f'"""Wide."""\nimport numpy as np\n{HEAD}TRACK = "cpu"\n\n# why\nWIDTH = np.int64(3)  # channels\n# at the end\n'
     b = f'"""Deep"""\n{HEAD}import numpy as np\nfrom math import pi\n\nDEPTH = 2\n'
     assert combined(a, b) == (
-        '"""a + b: Wide. Deep."""\n\nfrom baseline import *\nimport numpy as np\nfrom math import pi\n\nTRACK = "cpu"\n'
+        '"""a + b: Wide. Deep."""\n\nfrom baseline import *\nimport numpy as np\nfrom math import pi\n\nTRACK = "cpu"\n\n'
         "# why\nWIDTH = np.int64(3)  # channels\n\n# at the end\nDEPTH = 2\n"
     )
 
@@ -76,23 +76,24 @@ def test_shipped_experiments_combine_as_one_after_another() -> None:
     overlays = [each for each in experiments if parse_experiment(each[0], each[0].parent, each[1]).is_overlay]
     tracks = {path: parse_experiment(path, path.parent, text).track for path, text in overlays}
     pairs = list(combinations(overlays, 2))
-    compared = 0
+    compared, refused = 0, list[str]()
     for a, b in random.Random(11).sample(pairs, len(pairs) // 8):
         try:
             both = combine([a, b])
         except UsageError as error:
-            assert "both bind" in str(error) or "only for track" in str(error)
+            refused.append(str(error))
             continue
         base = (ROOT / f"baseline/{tracks[a[0]] or tracks[b[0]] or 'cpu'}/train.py").read_text()
         assert same_program(splice(base, both), splice(splice(base, a[1]), b[1])), (a[0].stem, b[0].stem)
         compared += 1
     assert compared >= 20
+    assert all("both bind" in message or "only for track" in message for message in refused)
 
 
 # -- any overlays, compared by running them --
 
 NAMES = "ABCDEF"
-BASE = "A = 1\nB = A + 1\n\n\ndef f():\n    return A + 10 * B\n\n\nC = 2 * B\nD = C + A\n\n\ndef train(run):\n    return D\n"
+BASE = "A = 1\nB = A + 1\ndef f():\n    return A + 10 * B\nC = 2 * B\nD = C + A\ndef train(run):\n    return D\n"
 
 
 def values(*leaves: str) -> st.SearchStrategy[str]:
@@ -120,8 +121,8 @@ def test_any_two_overlays_combine_as_one_after_another(overlays: tuple[str, str]
     try:
         both = combine([(Path("a.py"), overlays[0]), (Path("b.py"), overlays[1])], BASE)
     except UsageError as error:
-        assert str(error) == "a.py, b.py: compute values from one another's; write the combination by hand"
-        assume(False)
+        assume("a.py, b.py: compute values from one another's" not in str(error))
+        raise
     assert values_of(splice(BASE, both)) == values_of(splice(splice(BASE, overlays[0]), overlays[1]))
 
 

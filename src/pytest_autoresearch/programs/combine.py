@@ -43,6 +43,7 @@ def combine(overlays: Sequence[tuple[Path, str]], baseline: str | None = None) -
         text = splice(text, experiment.source)
         if last := pieces_of(experiment.source)[-1].lead.strip():  # comments at the end, which a splice leaves out
             text += f"\n{last}\n"
+    text = re.sub(r"^(TRACK = .*\n)(?=.)", r"\1\n", text, count=1, flags=re.MULTILINE)
     if baseline is not None:
         one_by_one = baseline
         for experiment in experiments:
@@ -118,8 +119,7 @@ def _differ_in_order_only(a: str, b: str) -> bool:
     needs = needs_of([], first)
     swapped = ((i, j) for i, j in combinations(range(len(first)), 2) if order[i] > order[j])
     return not any(
-        first[i].names.acts
-        and first[j].names.acts
+        (first[i].names.acts and first[j].names.acts)
         or first[i].names.writes & (needs[j] | first[j].names.writes)
         or first[j].names.writes & needs[i]
         for i, j in swapped
