@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.programs.combine import beginning, combine, described
+from pytest_autoresearch.programs.combine import combine, described, overlay
 from pytest_autoresearch.programs.compare import same_program
 from pytest_autoresearch.programs.experiment import description_of, parse_experiment
 from pytest_autoresearch.programs.splice import splice
@@ -23,11 +23,11 @@ def combined(*overlays: str) -> str:
 
 
 def test_statements_imports_comments_and_track() -> None:
-    a = f'"""Wide."""\nimport numpy as np\n{HEAD}TRACK = "cpu"\n\n# why\nWIDTH = np.int64(3)  # channels\n# at the end\n'
+    a = f'"""Wide."""\nimport numpy as np\n{HEAD}TRACK = "cpu"\n# why\nWIDTH = np.int64(3)  # channels\n# at the end\n'
     b = f'"""Deep"""\n{HEAD}import numpy as np\nfrom math import pi\n\nDEPTH = 2\n'
     assert combined(a, b) == (
-        '"""a + b: Wide. Deep."""\n\nfrom baseline import *\nimport numpy as np\nfrom math import pi\n\nTRACK = "cpu"\n\n'
-        "# why\nWIDTH = np.int64(3)  # channels\n\n# at the end\nDEPTH = 2\n"
+        '"""a + b: Wide. Deep."""\n\nfrom baseline import *\nimport numpy as np\nfrom math import pi\n\n'
+        'TRACK = "cpu"\n\n# why\nWIDTH = np.int64(3)  # channels\n\n# at the end\nDEPTH = 2\n'
     )
 
 
@@ -142,7 +142,7 @@ def values_of(program: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("text", ['says "a"', "ends with \\", 'three """ quotes', "x\ny", "é" * 300])
 def test_any_description_makes_a_docstring(text: str) -> None:
-    source = beginning(text, "cpu")
+    source = overlay(text, "cpu")
     assert description_of(source).startswith(" ".join(text.split())[:50].removesuffix("é" * 50))
     assert max(map(len, source.splitlines())) < 120
 
