@@ -38,7 +38,7 @@ BOTH = {
         "class Block(nn.Module):\n",
         "class Block(nn.Module):\n    def more(self) -> int:\n        return 1\n\n",
     ),
-    "an import": ("import math\n", "import itertools\nimport math\n"),
+    "an import": ("from pytest_autoresearch import Run\n", "from pytest_autoresearch import Run\nimport itertools\n"),
     "an imported name": ("from torch import Tensor, nn\n", "from torch import Tensor, jit, nn\n"),
     "a class that another uses": (
         "class MLP(nn.Module):\n",
@@ -52,8 +52,10 @@ BOTH = {
 }
 
 
-@pytest.mark.parametrize("track", SHIPPED)
-@pytest.mark.parametrize("what", BOTH)
+@pytest.mark.parametrize(
+    ("track", "what"),
+    [*(("cpu", what) for what in BOTH), ("cuda", "a new method"), ("cuda", "a constant that a function uses")],
+)
 def test_changed_statements_become_an_overlay(track: str, what: str) -> None:
     old = SHIPPED[track]
     edited = replaced(old, *BOTH[what])
@@ -64,17 +66,29 @@ def test_changed_statements_become_an_overlay(track: str, what: str) -> None:
     assert len(experiment.source) < len(old) / 3, "only the statements that differ"
 
 
+def test_a_new_import_in_its_place_by_the_alphabet_is_an_overlay() -> None:
+    """A splice puts it below the others. Nothing else may stand elsewhere."""
+    edited = replaced(SHIPPED["cpu"], "import math\n", "import itertools\nimport math\n")
+    experiment = experiment_of(SHIPPED["cpu"], replaced(edited, *BOTH["a constant"]))
+    assert experiment.is_overlay
+    assert "import itertools\n" in experiment.source
+    assert not experiment_of(SHIPPED["cpu"], moved(edited, "BATCH_SIZE = ", "DEPTH = ")).is_overlay
+
+
 COMPLETE = {
     "a function is removed": lambda source: source.replace(statement(source, "def schedule"), ""),
     "a function has another name": lambda source: source.replace("schedule", "plan"),
-    "constants in another order": lambda source: (
-        source.replace(line := next(x for x in source.split("\n") if x.startswith("BETAS")) + "\n", "")
-        .replace("WEIGHT_DECAY = ", line + "WEIGHT_DECAY = ")
-        .replace("MLP_WIDTH = 4 * WIDTH\n", "")
-        .replace("INIT_", "MLP_WIDTH = 4 * WIDTH\nINIT_", 1)
-    ),
+    "constants in another order": lambda source: moved(source, "BATCH_SIZE = ", "DEPTH = "),
+    "imports in another order": lambda source: moved(source, "import torch\n", "import math\n"),
     "a name that nothing uses": lambda source: source + "\n\ndef helper():\n    return 1\n",
 }
+
+
+def moved(source: str, beginning: str, above: str) -> str:
+    """The source with one line moved above another."""
+    begin = source.index(f"\n{beginning}") + 1
+    line = source[begin : source.index("\n", begin) + 1]
+    return source.replace(line, "", 1).replace(f"\n{above}", f"\n{line}{above}", 1)
 
 
 def statement(source: str, beginning: str) -> str:
@@ -83,8 +97,7 @@ def statement(source: str, beginning: str) -> str:
     return source[begin : source.index("\n\n\n", begin) + 3]
 
 
-@pytest.mark.parametrize("track", SHIPPED)
-@pytest.mark.parametrize("what", COMPLETE)
+@pytest.mark.parametrize(("track", "what"), [*(("cpu", what) for what in COMPLETE), ("cuda", "a function is removed")])
 def test_other_edits_become_a_complete_program(track: str, what: str) -> None:
     old = SHIPPED[track]
     edited = COMPLETE[what](old)
@@ -122,5 +135,5 @@ def test_a_program_that_reads_its_own_text_stays_as_it_is() -> None:
 
 def test_what_is_too_large_for_an_experiment() -> None:
     long = OLD.replace("B = 2", "# long\n" * 10_000)
-    with pytest.raises(UsageError, match="my_edit.py: 7.... bytes of source; an experiment has at most 64000"):
+    with pytest.raises(UsageError, match=r"my_edit\.py: 7\d+ bytes of source; an experiment has at most 64000"):
         experiment_of(OLD, long)

@@ -8,6 +8,7 @@ from pytest_autoresearch.cli.command import Command, Commands
 from pytest_autoresearch.cli.programs import experiment_path, find, note, on_track
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import write_atomically
+from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.recording import program_before_edit
 from pytest_autoresearch.programs.arithmetic import Value
 from pytest_autoresearch.programs.combine import combine, described, overlay
@@ -24,6 +25,7 @@ from baseline import *
 # Redefine what you change: a function, a class, or an UPPERCASE constant of the baseline. For example:
 # BATCH_SIZE = BATCH_SIZE // 2
 '''
+OVERLAY = "from baseline import *\n"
 
 
 def add_commands(commands: Commands) -> None:
@@ -49,22 +51,28 @@ def new(command: Command, options: argparse.Namespace) -> Path:
         if options.set:
             raise UsageError("--set does not go with --from-edit; edit the constants in train.py, too")
         return from_edit(command, path)
+    write(path, text_of(command, path, options))
+    return path
+
+
+def text_of(command: Command, path: Path, options: argparse.Namespace) -> str:
+    """The text of the experiment that the options ask for, but for `--from-edit`."""
     values = read_settings(options.set)
     if options.combine:
         text = combined(command, options.combine)
     elif options.origin:
         original = read_experiment(find(command.project, options.origin), command.project.experiments)
         text = described(original.source, f"{path.stem}: from {original.name}:")
+    elif values:
+        check_values(command, path, OVERLAY, values)
+        track = command.context.track.folder.name
+        return overlay(f"{title_of(path)}: {spell(values)}", track, with_constants(OVERLAY, values))
     else:
-        text = TEMPLATE.format(title=title_of(path))
-        if values:
-            text = overlay(f"{title_of(path)}: {spell(values)}", command.context.track.folder.name)
+        return TEMPLATE.format(title=title_of(path))
     if values:
-        text = with_values(command, path, text, values)
-        if options.combine or options.origin:
-            text = described(text, f"{spell(values)}:")
-    write(path, text)
-    return path
+        check_values(command, path, text, values)
+        text = described(with_constants(text, values), f"{spell(values)}:")
+    return text
 
 
 def title_of(path: Path) -> str:
@@ -111,11 +119,9 @@ def read_settings(texts: Sequence[str]) -> dict[str, Value]:
     return values
 
 
-def with_values(command: Command, path: Path, text: str, values: Mapping[str, Value]) -> str:
-    """The text of an experiment with these constants.
-
-    UsageError if its program has no such constant, has another kind of value there, or has all these values already.
-    """
+def check_values(command: Command, path: Path, text: str, values: Mapping[str, Value]) -> None:
+    """UsageError if the program of an experiment lacks such a constant, has another kind of value there, or has all
+    these values already."""
     with parse_errors(path):
         experiment = parse_experiment(path, command.project.experiments, text)
         baseline = on_track(command, experiment.track).context.baseline
@@ -128,10 +134,9 @@ def with_values(command: Command, path: Path, text: str, values: Mapping[str, Va
             hint = f"did you mean {similar}?" if similar else f"there is: {', '.join(constants)}"
             raise UsageError(f"--set {name}: {where} has no such constant; {hint}")
         if isinstance(value, str) and not isinstance(constants[name], str):
-            raise UsageError(f"--set {name}={value}: it is no string in {where} but {constants[name]!r}")
+            raise UsageError(f"--set {name}={one_line(value)}: in {where} it is no string but {constants[name]!r}")
     if not different(values, constants):
-        raise UsageError(f"--set {spell(values)}: nothing would change; these are the values in {where}")
-    return with_constants(text, values)
+        raise UsageError(f"--set {spell(values)}: {where} has these values already")
 
 
 def from_edit(command: Command, path: Path) -> Path:

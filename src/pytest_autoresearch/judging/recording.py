@@ -57,7 +57,7 @@ def program_before_edit(context: Context, edited: Program) -> Program:
         what = (
             "is the recorded program: nothing was edited" if same else "only comments or layout differ from the record"
         )
-        raise UsageError(f"{path}: {what}; there is nothing to judge")
+        raise UsageError(f"{path}: {what}; nothing to judge")
     record = context.baseline.unknown_since(edited, fingerprint(context.track, "")["budget"])
     if record is None:
         raise UsageError(
@@ -69,9 +69,10 @@ def program_before_edit(context: Context, edited: Program) -> Program:
         return committed
     source = context.evidence.source(record.program_sha)
     if source is None:
+        folder = context.relative(context.evidence.folder)
         raise UsageError(
-            f"{path}: neither git's last commit nor {context.evidence.folder} has the program of its record of "
-            f"{record.recorded_at}; put it back by hand"
+            f"{path}: neither git's last commit nor {folder} has the program of its record of {record.recorded_at}; "
+            "put it back by hand"
         )
     return Program(source)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.programs.combine import described, overlay
-from pytest_autoresearch.programs.compare import same_program
+from pytest_autoresearch.programs.compare import code_sha, same_program
 from pytest_autoresearch.programs.experiment import SOURCE_BYTES, Experiment, parse_errors, parse_experiment
 from pytest_autoresearch.programs.history import changed_names
 from pytest_autoresearch.programs.statements import Piece, pieces_of
@@ -16,7 +16,7 @@ from pytest_autoresearch.programs.statements import Piece, pieces_of
 
 def experiment_from_edit(old: str, edited: str, path: Path, root: Path, track: str) -> Experiment:
     """The experiment at `path` whose program is the edited one: an overlay on `old` for `track`, if there is such an
-    overlay; a complete program if statements were removed or stand in another order.
+    overlay; a complete program if statements were removed or stand in another order. Only imports may be moved.
 
     Comments that were edited come along. UsageError if it would not be an experiment. Raises the errors of `parse`.
     """
@@ -25,7 +25,7 @@ def experiment_from_edit(old: str, edited: str, path: Path, root: Path, track: s
     changes = "".join(_changed_statements(old, edited))
     text = overlay(f"{title}: changes {names}" if names else title, track, f"from baseline import *\n{changes}")
     experiment = _read(path, root, text)
-    if experiment and _gives(experiment, old, edited):
+    if changes and experiment and _gives(experiment, old, edited):
         return experiment
     text = described(edited, f"{title}:")
     if (size := len(text.encode())) > SOURCE_BYTES:
@@ -42,11 +42,21 @@ def _read(path: Path, root: Path, text: str) -> Experiment | None:
 
 
 def _gives(experiment: Experiment, old: str, edited: str) -> bool:
-    """Whether the experiment's program has the code of the edited one."""
+    """Whether the experiment's program has the code of the edited one; imports may stand in another order."""
     try:
-        return same_program(experiment.program(old, "the baseline").source, edited)
+        program = experiment.program(old, "the baseline").source
+        return same_program(program, edited) or _in_order(program) == _in_order(edited)
     except UsageError:  # for example a new name that nothing uses
         return False
+
+
+def _in_order(program: str) -> tuple[list[str], list[str]]:
+    """The imports of a program, sorted, and its other statements, as they stand. Raises the errors of `parse`."""
+    imports, others = list[str](), list[str]()
+    for piece in pieces_of(program):
+        if piece.docstring is None:
+            (imports if piece.is_import else others).append(code_sha(piece.code))
+    return sorted(imports), others
 
 
 def _changed_statements(old: str, edited: str) -> list[str]:
