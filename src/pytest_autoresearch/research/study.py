@@ -247,9 +247,10 @@ def _load(path: Path, name: str) -> "optuna.Study":
     _cut_half_line(path)
     try:
         storage = JournalStorage(JournalFileBackend(str(path), HeldLock(str(path))))
-        return optuna.create_study(
-            storage=storage, sampler=optuna.samplers.RandomSampler(), study_name=name, load_if_exists=True
-        )
+        sampler = optuna.samplers.RandomSampler()  # never asked: see `samplers`
+        if name in {study.study_name for study in storage.get_all_studies()}:  # to create it writes a line each time
+            return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+        return optuna.create_study(study_name=name, storage=storage, sampler=sampler)
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
         problem = f"{type(error).__name__} {one_line(str(error))}"
         raise UsageError(f"{path}: no journal of Optuna ({problem}); move it away to begin anew") from None
@@ -258,15 +259,15 @@ def _load(path: Path, name: str) -> "optuna.Study":
 def _cut_half_line(path: Path) -> None:
     """Remove what a kill has left of a line. Optuna skips it when it reads, but would write the next one behind it.
 
-    What does not begin like one of its lines is left to be reported.
+    UsageError: a line does not begin like one of Optuna's.
     """
     data = path.read_bytes() if path.exists() else b""
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        if not data[whole:].startswith(LINE) and not LINE.startswith(data[whole:]):
-            raise UsageError(f"{path}: ends in what is no journal of Optuna; move it away to begin anew")
+    *lines, half = data.split(b"\n")
+    if not all(line.startswith(LINE) for line in lines) or half[: len(LINE)] != LINE[: len(half)]:
+        raise UsageError(f"{path}: no journal of Optuna; move it away to begin anew")
+    if half:
         with path.open("rb+") as file:
-            file.truncate(whole)
+            file.truncate(len(data) - len(half))
 
 
 def _has_ended(trial: "FrozenTrial") -> bool:
