@@ -21,6 +21,7 @@ from torch.nn.attention.flex_attention import create_block_mask
 from pytest_autoresearch.core import protocol
 from pytest_autoresearch.core.track import read_track
 from pytest_autoresearch.programs.experiment import read_experiment
+from pytest_autoresearch.programs.search_space import has_search_space
 from pytest_autoresearch.programs.seeds import find_fixed_seed
 from pytest_autoresearch.programs.splice import splice
 
@@ -430,7 +431,10 @@ def test_the_garbage_collector_works_again_afterwards(trained: Any) -> None:
 # -- experiments --
 
 
-@pytest.mark.parametrize("experiment", [e for e in EXPERIMENTS if e.track in (None, "cuda")], ids=lambda e: e.name)
+OVERLAYS = [e for e in EXPERIMENTS if e.track in (None, "cuda") and not has_search_space(e.source)]
+
+
+@pytest.mark.parametrize("experiment", OVERLAYS, ids=lambda e: e.name)
 def test_an_experiment_trains_on_this_baseline(experiment: Any) -> None:
     experiment.program(BASELINE, "train.py")  # no name is unknown
     model, losses = train(load(experiment.source), steps=10)

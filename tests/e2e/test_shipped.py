@@ -11,7 +11,15 @@ from direct_run import direct_run
 
 from pytest_autoresearch.core.track import read_track
 from pytest_autoresearch.programs.compare import same_program
+from pytest_autoresearch.programs.constants import constants_of, with_constants
 from pytest_autoresearch.programs.experiment import read_experiment
+from pytest_autoresearch.programs.search_space import (
+    Choices,
+    check_keys,
+    has_search_space,
+    read_search_space,
+    without_search_space,
+)
 from pytest_autoresearch.programs.splice import splice
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +30,9 @@ EXPERIMENTS = [
     path
     for path in sorted((ROOT / "experiments").glob("[!_]*.py"))
     if read_experiment(path, path.parent).track in (None, TRACK.name)  # the others: test_cuda_track.py
+    if not has_search_space(path.read_text(encoding="utf-8"))
 ]
+SWEEPS = {"cpu": "rate_and_batch", "cuda": "windows_and_rates"}
 
 
 def train(source: str, steps: int = 3) -> Any:
@@ -60,6 +70,30 @@ def test_an_experiment_trains_on_this_baseline(path: Path) -> None:
     if same_program(source, BASELINE):
         pytest.skip("has been promoted")
     check(train(source))
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweep_fits_the_baseline_of_its_track(name: str) -> None:
+    track, path = read_track(ROOT / "baseline" / name), ROOT / f"experiments/{SWEEPS[name]}.py"
+    baseline, source = track.program_path.read_text(encoding="utf-8"), path.read_text(encoding="utf-8")
+    space, constants = read_search_space(path, source), constants_of(baseline)
+    check_keys(space, {"SEQUENCE_LENGTH": track.sequence_length, **constants}, path, track.program_path)
+    assert read_experiment(path, path.parent).track == name
+    own = {key: constants[key] for key in space.keys}
+    assert space.contains(own)
+    assert not space.violations(own, {"SEQUENCE_LENGTH": track.sequence_length, **constants})
+
+
+def test_the_ends_of_a_sweep_train() -> None:
+    """Its lowest and its highest values, whatever its constraints say of them."""
+    path = ROOT / f"experiments/{SWEEPS['cpu']}.py"
+    source = path.read_text(encoding="utf-8")
+    for end in (0, -1):
+        values = {
+            key: allowed.values[end] if isinstance(allowed, Choices) else (allowed.low, allowed.high)[end]
+            for key, allowed in read_search_space(path, source).keys.items()
+        }
+        check(train(splice(BASELINE, with_constants(without_search_space(source), values))))
 
 
 def test_there_are_ten_ideas_and_most_are_short() -> None:

@@ -127,6 +127,7 @@ class Verdict:
     - `detail`: may hold the candidate's traceback. `tried_again`: which run was tried again, and why.
     - `note`: what the author should know besides the reason; not stored, because it depends on the session.
     - `changes`: the top-level names that the program defines otherwise than the baseline.
+    - `constants`: the point of a sweep, as in `LEARNING_RATE=0.002 BATCH_SIZE=16`; "" for any other experiment.
     - `memory_growth`: peak memory relative to the baseline's, minus 1.
     - `provisional`: judged under another budget, or with fewer seeds, than the track asks for.
     - `status`: the word in the ledger, "" while the verdict has no line there.
@@ -152,6 +153,7 @@ class Verdict:
     p_value: float | None = None
     memory_growth: float | None = None
     changes: list[str] = field(default_factory=list)
+    constants: str = ""
     lines_added: int = 0
     lines_removed: int = 0
     simplifies: bool = False

@@ -24,9 +24,12 @@ class Evidence:
         self.folder = root / "results"
 
     def of(self, track: str, experiment: str, program_sha: str) -> Path:
-        """The folder of a program's runs. `/` in a name becomes `+`, because all folders have the same parent."""
-        name = experiment.replace("%", "%25").replace("+", "%2B").replace("\\", "%5C").replace("/", "+")
-        return self.folder / track / f"{name}-{program_sha[:7]}"
+        """The folder of a program's runs."""
+        return self.folder / track / f"{_file_name(experiment)}-{program_sha[:7]}"
+
+    def journal(self, track: str, sweep: str) -> Path:
+        """The file of a sweep's studies."""
+        return self.folder / track / f"{_file_name(sweep)}.journal"
 
     def lock(self, name: str) -> FileLock:
         """A lock in this folder. A session that judges a program locks its key: a second session waits, and then finds
@@ -103,3 +106,8 @@ class Evidence:
             except (OSError, ValueError, TypeError, KeyError):
                 continue  # users may delete or break evidence; then the experiment runs again
         return sorted(found, key=lambda verdict: verdict.finished_at)
+
+
+def _file_name(experiment: str) -> str:
+    """An experiment's name with `+` for `/`, because all folders have the same parent."""
+    return experiment.replace("%", "%25").replace("+", "%2B").replace("\\", "%5C").replace("/", "+")

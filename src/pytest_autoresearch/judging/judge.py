@@ -7,11 +7,15 @@ from functools import cache
 from shutil import rmtree
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.records import Outcome, Record, RunStats
+from pytest_autoresearch.core.files import now
+from pytest_autoresearch.core.records import Outcome, Record, RunStats, Verdict
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.monitor import RunMonitor
+from pytest_autoresearch.judging.plan import Plan
 from pytest_autoresearch.judging.verdict import Decision, decide
+from pytest_autoresearch.programs.compare import line_counts
 from pytest_autoresearch.programs.experiment import Experiment, Program
+from pytest_autoresearch.programs.history import changed_names
 from pytest_autoresearch.programs.seeds import find_fixed_seed
 from pytest_autoresearch.programs.size import compare_sizes
 from pytest_autoresearch.referee.executor import JobSpec, RunProgress, RunResult
@@ -71,7 +75,8 @@ class Judge:
             self.context.options.sandbox,
             baseline_nats=evidence.row_nats(track.name, record.program_sha, seed) if record else None,
         )
-        label = f"{name} run {seed + 1}/{track.seeds}" + " again" * again
+        which = f"run {seed + 1}/{track.seeds}" if seed < track.seeds else "on the search seed"
+        label = f"{name} {which}" + " again" * again
         return self._run(label, within_limits(spec, record))
 
     def _run(self, label: str, spec: JobSpec) -> RunResult:
@@ -152,6 +157,42 @@ class Judge:
             more = f"{last.memory_gb:.1f} GB, the baseline {baseline_gb:.1f} GB"
             return Outcome.DISCARDED, f"takes too much memory: {more}, {growth:.0%} more is allowed"
         return None
+
+
+def verdict_on(context: Context, plan: Plan, judgement: Judgement, record: Record) -> Verdict:
+    """The verdict on a planned experiment, to be saved: the judgement, compared with what the baseline scored."""
+    experiment, program, stats = plan.experiment, plan.program, judgement.stats
+    baseline = context.baseline_program
+    added, removed = line_counts(baseline.source, program.source)
+    memory, baseline_memory = stats.peak_memory_gb, record.stats.peak_memory_gb
+    return Verdict(
+        experiment=experiment.name,
+        description=experiment.description,
+        track=context.track.name,
+        outcome=judgement.outcome,
+        reason=judgement.reason,
+        detail=judgement.detail,
+        stats=stats,
+        delta=judgement.decision.delta,
+        p_value=judgement.decision.p_value,
+        baseline_scores=record.scores,
+        memory_growth=memory / baseline_memory - 1 if memory and baseline_memory else None,
+        changes=changed_names(baseline.source, program.source),
+        lines_added=added,
+        lines_removed=removed,
+        experiment_sha=experiment.sha,
+        program_sha=program.sha,
+        baseline_sha=baseline.sha,
+        key=plan.key,
+        platform=context.platform,
+        evidence=context.relative(context.evidence.of(context.track.name, experiment.name, program.sha)),
+        finished_at=now("microseconds"),
+        simplifies=experiment.simplifies,
+        provisional=bool(context.provisional),
+        tried_again=judgement.tried_again,
+        note=plan.note,
+        constants=experiment.constants,
+    )
 
 
 def within_limits(spec: JobSpec, record: Record | None) -> JobSpec:

@@ -36,18 +36,28 @@ def read(context: Context, path: Path) -> tuple[Experiment, Program]:
     NotJudged if it is for another track, or the program equals the baseline. UsageError if the file is no experiment.
     """
     experiment = read_experiment(path, context.project.experiments)
-    name = context.track.folder.name
-    if experiment.track and not f"{name}-".startswith(f"{experiment.track}-"):
-        raise NotJudged(f"only for track {experiment.track}; this is {name}")
+    check_track(context, experiment)
     try:
         program = experiment.program(context.baseline_program.source, context.baseline.path)
     except UsageError:
         if not context.lacks_corpus:
             check_earlier(context, experiment)  # it was an experiment on a baseline that had those names
         raise
+    check_changes(context, program)
+    return experiment, program
+
+
+def check_track(context: Context, experiment: Experiment) -> None:
+    """NotJudged if the experiment is for another track."""
+    name = context.track.folder.name
+    if experiment.track and not f"{name}-".startswith(f"{experiment.track}-"):
+        raise NotJudged(f"only for track {experiment.track}; this is {name}")
+
+
+def check_changes(context: Context, program: Program) -> None:
+    """NotJudged if the program equals the baseline."""
     if same_program(context.baseline_program.source, program.source):
         raise NotJudged("the program equals the baseline", unchanged=True)
-    return experiment, program
 
 
 def make_plan(context: Context, experiment: Experiment, program: Program, record: Record) -> Plan:

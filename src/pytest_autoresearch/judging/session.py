@@ -13,16 +13,14 @@ from pytest_autoresearch.core.text import name_of, read_source
 from pytest_autoresearch.core.track import digest, fingerprint, require_device
 from pytest_autoresearch.judging import plan as planning
 from pytest_autoresearch.judging.context import Context
-from pytest_autoresearch.judging.judge import Judge, Judgement
+from pytest_autoresearch.judging.judge import Judge, verdict_on
 from pytest_autoresearch.judging.monitor import RunMonitor
 from pytest_autoresearch.judging.plan import Plan
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.judging.recording import check_changed_by_hand, record_baseline, stored_record
 from pytest_autoresearch.judging.session_log import SessionLog
 from pytest_autoresearch.judging.summary import SessionHeader
-from pytest_autoresearch.programs.compare import line_counts
 from pytest_autoresearch.programs.experiment import SOURCE_BYTES, Program, description_of, parse_errors
-from pytest_autoresearch.programs.history import changed_names
 from pytest_autoresearch.programs.statements import parse
 from pytest_autoresearch.referee.executor import Executor
 
@@ -98,14 +96,15 @@ class Session:
                 experiment, program = planning.read(context, path)
         except UsageError as error:
             raise NoExperiment(context.shorten(error), error.detail) from None
-        self._fetch_corpus()
+        self.fetch_corpus()
         record = self._record or stored_record(context)
         if len(record.scores) < context.track.seeds:
             planning.check_earlier(context, experiment)
             record = self.make_ready()
         return planning.make_plan(context, experiment, program, record)
 
-    def _fetch_corpus(self) -> None:
+    def fetch_corpus(self) -> None:
+        """Fetch the track's text from the hub, if it must come from there. UsageError if that fails."""
         if self.context.lacks_corpus:
             with self._remembering_problems(), self.monitor.preparing() as progress:
                 self.context.fetch_corpus(progress)
@@ -145,41 +144,9 @@ class Session:
                 judgement = self._judge.judge(plan.experiment, plan.program, record)
             except UsageError as error:
                 raise UsageError(self.context.shorten(error)) from None
-            verdict = self._verdict(plan, judgement, record)
+            verdict = verdict_on(self.context, plan, judgement, record)
             self.context.evidence.save(verdict)
         return verdict
-
-    def _verdict(self, plan: Plan, judgement: Judgement, record: Record) -> Verdict:
-        context, stats = self.context, judgement.stats
-        added, removed = line_counts(context.baseline_program.source, plan.program.source)
-        memory, baseline_memory = stats.peak_memory_gb, record.stats.peak_memory_gb
-        return Verdict(
-            experiment=plan.experiment.name,
-            description=plan.experiment.description,
-            track=context.track.name,
-            outcome=judgement.outcome,
-            reason=judgement.reason,
-            detail=judgement.detail,
-            stats=stats,
-            delta=judgement.decision.delta,
-            p_value=judgement.decision.p_value,
-            baseline_scores=record.scores,
-            memory_growth=memory / baseline_memory - 1 if memory and baseline_memory else None,
-            changes=changed_names(context.baseline_program.source, plan.program.source),
-            lines_added=added,
-            lines_removed=removed,
-            experiment_sha=plan.experiment.sha,
-            program_sha=plan.program.sha,
-            baseline_sha=context.baseline_program.sha,
-            key=plan.key,
-            platform=context.platform,
-            evidence=context.relative(self._folder(plan.experiment.name, plan.program)),
-            finished_at=now("microseconds"),
-            simplifies=plan.experiment.simplifies,
-            provisional=bool(context.provisional),
-            tried_again=judgement.tried_again,
-            note=plan.note,
-        )
 
     def broken(self, path: Path, error: NoExperiment) -> Verdict:
         """The verdict on a file that is no experiment: crashed, with the reason."""

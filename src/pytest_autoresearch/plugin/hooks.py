@@ -10,7 +10,7 @@ import pytest
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import escaped
-from pytest_autoresearch.plugin.items import ExperimentFile, ExperimentItem, is_experiment
+from pytest_autoresearch.plugin.items import ExperimentFile, ExperimentItem, is_experiment, is_sweep, sweep_of
 from pytest_autoresearch.plugin.session import SESSION, session_of
 from pytest_autoresearch.plugin.settings import pytest_addoption as pytest_addoption
 
@@ -68,13 +68,16 @@ def check(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
 
 
-def header(config: pytest.Config) -> list[str]:
-    """The lines above the first experiment; none with -q."""
+def header(config: pytest.Config, paths: "Iterable[Path]") -> list[str]:
+    """The lines above the first experiment, with one for each sweep among the files; none with -q."""
     if config.get_verbosity() < 0:
         return []
     from pytest_autoresearch.plugin.words import header_lines
 
-    return header_lines(session_of(config).header(), runs=not only_shown(config))
+    runs = not only_shown(config)
+    sweeps = [sweep_of(config, path).progress(looks=runs) for path in dict.fromkeys(paths) if is_sweep(path)]
+    lines = [f"autoresearch: {escaped(line)}" for line in sweeps if line]
+    return [*header_lines(session_of(config).header(), runs), *lines]
 
 
 def only_shown(config: pytest.Config) -> bool:
@@ -112,9 +115,14 @@ def pytest_runtest_makereport(
     if isinstance(item, ExperimentItem) and call.when == "call":
         report.autoresearch = item.verdict and item.verdict.as_dict()  # type: ignore[attr-defined]
         report.autoresearch_name = item.name  # type: ignore[attr-defined]
+        report.autoresearch_point = item.point  # type: ignore[attr-defined]
         report.autoresearch_skipped = item.skip_line  # type: ignore[attr-defined]
         if item.skip_line:  # otherwise -rs would name this plugin's file, in one line for all skipped experiments
             report.longrepr = (item.nodeid.partition("::")[0], None, str(item.planned))  # type: ignore[assignment]
+        elif report.skipped and item.verdict:
+            from pytest_autoresearch.plugin.words import verdict_line
+
+            report.longrepr = (item.nodeid.partition("::")[0], None, verdict_line(item.verdict))  # type: ignore[assignment]
         if item.verdict and (crash := getattr(report.longrepr, "reprcrash", None)):
             from pytest_autoresearch.plugin.words import short_line
 
@@ -141,6 +149,8 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
         from pytest_autoresearch.plugin.words import LETTERS, verdict_line
 
         category, letter, line = report.outcome, LETTERS[verdict.outcome], verdict_line(verdict)
+        if report.skipped and (finished or config.get_verbosity() > 0):
+            return category, letter, "SKIPPED"  # pytest itself adds the line, and sums up all that it skips
         if finished:
             return category, letter, str(verdict.outcome).upper()  # pytest's own short summary has the rest
     elif skipped := getattr(report, "autoresearch_skipped", None):
@@ -161,11 +171,15 @@ def on_one_line(report: pytest.TestReport, config: pytest.Config, line: str) -> 
     head = ""
     if hasattr(report, "node"):  # xdist prints no file names
         head, column = "\n" * bool(column) + f"{report.nodeid} ", 0
-    elif not column and config.get_verbosity() == 0:  # lines about its runs follow the name that pytest printed
-        path = report.nodeid.partition("::")[0]
-        head = f"{path} "
-        if reporter := config.pluginmanager.getplugin("terminalreporter"):
-            reporter.currentfspath = config.rootpath / path  # else pytest leaves out the percentage of this line
+    elif config.get_verbosity() == 0:
+        path, point = report.nodeid.partition("::")[0], getattr(report, "autoresearch_point", "")
+        line = f"{point} {line}" if point else line
+        if column > len(path) + 1:  # another trial of this sweep has a verdict there
+            head, column = "\n", 0
+        if not column:  # lines about its runs follow the name that pytest printed
+            head += f"{path} "
+            if reporter := config.pluginmanager.getplugin("terminalreporter"):
+                reporter.currentfspath = config.rootpath / path  # else pytest leaves out the percentage of this line
     room = max(20, writer.fullwidth - column - len(head) - len(" [100%]") - 2)
     if len(line) > room and config.get_verbosity() <= 0:
         line = line[: room - 1] + "…"
@@ -189,20 +203,22 @@ class Controller:
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
         """The header, if there are experiments."""
-        return header(self.config) if any(isinstance(item, ExperimentItem) for item in items) else []
+        paths = [item.path for item in items if isinstance(item, ExperimentItem)]
+        return header(self.config, paths) if paths else []
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Iterable[str]) -> None:
         """Check and show the header under xdist, where pytest does not call `pytest_report_collectionfinish`."""
-        paths = (self.config.rootpath / name.partition("::")[0] for name in ids)
-        if self._header_shown or not any(is_experiment(path, self.config) for path in paths):
+        files = dict.fromkeys(self.config.rootpath / name.partition("::")[0] for name in ids)
+        paths = [path for path in files if is_experiment(path, self.config)]
+        if self._header_shown or not paths:
             return
         self._header_shown = True
         check(self.config)
         if reporter := self.config.pluginmanager.getplugin("terminalreporter"):
             if self.config.get_terminal_writer().width_of_current_line:  # in a terminal, xdist counts its workers there
                 reporter.line("")
-            for line in header(self.config):
+            for line in header(self.config, paths):
                 reporter.write_line(line)
 
     def _has_session(self, exitstatus: int) -> bool:

@@ -1,4 +1,4 @@
-"""Experiments for pytest: each is a file with one item."""
+"""Experiments for pytest: each is a file with one item, or a sweep with an item for each trial and each finalist."""
 
 import os
 from collections.abc import Iterator
@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_autoresearch.core.errors import NoExperiment, NotJudged, UsageError
-from pytest_autoresearch.core.text import name_of, one_line
+from pytest_autoresearch.core.text import name_of, one_line, read_source
 from pytest_autoresearch.plugin.session import session_of
 from pytest_autoresearch.plugin.settings import experiments_folder, has_tracks, project_root, uncaptured
 
 if TYPE_CHECKING:
     from pytest_autoresearch.core.records import Verdict
     from pytest_autoresearch.judging.plan import Plan
+    from pytest_autoresearch.research.sweep import Sweep
+
+SWEEPS = pytest.StashKey["dict[Path, Sweep]"]()
 
 
 class ExperimentFile(pytest.File):
@@ -30,8 +33,18 @@ class ExperimentFile(pytest.File):
         return cls.from_parent(parent, path=path, name=shown.rpartition("/")[2], nodeid=shown)
 
     def collect(self) -> Iterator["ExperimentItem"]:
-        """The one item, named by the file's path below `experiments/`."""
-        yield ExperimentItem.from_parent(self, name=name_of(self.path, experiments_folder(self.config)))
+        """One item, named by the file's path below `experiments/`; of a sweep, `name[01]` … and `name[finalist-1]` …"""
+        name = name_of(self.path, experiments_folder(self.config))
+        if not is_sweep(self.path):
+            yield ExperimentItem.from_parent(self, name=name)
+            return
+        trials, finalists = sweep_of(self.config, self.path).names()
+        if not trials:
+            yield SweepItem.from_parent(self, name=name)
+        for number, point in enumerate(trials, 1):
+            yield TrialItem.from_parent(self, name=name + point, number=number, point=point)
+        for rank, point in enumerate(finalists, 1):
+            yield FinalistItem.from_parent(self, name=name + point, number=rank, point=point)
 
 
 class ExperimentItem(pytest.Item):
@@ -41,6 +54,7 @@ class ExperimentItem(pytest.Item):
         super().__init__(**kwargs)
         if self.config.pluginmanager.has_plugin("timeout"):
             self.add_marker(pytest.mark.timeout(0))  # no timer around the whole item: each run has its own
+        self.point = ""  # of a sweep's item, the part of its name that its file does not say
         self.planned: Plan | Exception | None = None
         self.verdict: Verdict | None = None
 
@@ -50,11 +64,14 @@ class ExperimentItem(pytest.Item):
         Whatever is wrong with one file is that experiment's own failure: here pytest would end the session.
         """
         try:
-            self.planned = session_of(self.config).plan(self.path)
+            self.planned = self._plan()
         except NotJudged as reason:
             self.planned = NotJudged(one_line(str(reason)), reason.unchanged)
         except Exception as fault:
             self.planned = fault
+
+    def _plan(self) -> "Plan | None":
+        return session_of(self.config).plan(self.path)
 
     @property
     def skip_line(self) -> str | None:
@@ -74,14 +91,14 @@ class ExperimentItem(pytest.Item):
 
     def runtest(self) -> None:
         """Judge, and translate the verdict into pytest's words."""
-        from pytest_autoresearch.core.records import Outcome
-        from pytest_autoresearch.plugin.words import failure_message
-
         if isinstance(self.planned, NotJudged):
             pytest.skip(str(self.planned))
         try:
             with uncaptured(self.config):
                 self.verdict = verdict = self._judge()
+        except NotJudged as reason:
+            self.planned = NotJudged(one_line(str(reason)))
+            pytest.skip(str(self.planned))
         except UsageError as error:
             pytest.fail(one_line(str(error)), pytrace=False)
         except OSError as error:
@@ -89,6 +106,13 @@ class ExperimentItem(pytest.Item):
         numbers = {"val_bpb": verdict.val_bpb, "delta": verdict.delta}
         self.user_properties.append(("verdict", str(verdict.outcome)))
         self.user_properties += [(name, number) for name, number in numbers.items() if number is not None]
+        self._translate(verdict)
+
+    def _translate(self, verdict: "Verdict") -> None:
+        """End the test as the verdict says: it passes, or fails."""
+        from pytest_autoresearch.core.records import Outcome
+        from pytest_autoresearch.plugin.words import failure_message
+
         if verdict.outcome is not Outcome.KEPT:
             pytest.fail(failure_message(verdict), pytrace=False)
 
@@ -104,6 +128,76 @@ class ExperimentItem(pytest.Item):
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """The file, the line and the name for reports."""
         return self.config.rootpath / self.nodeid.partition("::")[0], 0, self.name
+
+
+class SweepItem(ExperimentItem):
+    """A sweep of which no point is tried: it says why.
+
+    The classes below count trials or finalists by `number`, and `point` is what follows the file's name in theirs.
+    """
+
+    def __init__(self, *, number: int = 0, point: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.number = number
+        self.point = point
+
+    @property
+    def sweep(self) -> "Sweep":
+        """The sweep of the file."""
+        return sweep_of(self.config, self.path)
+
+    def _plan(self) -> "Plan | None":
+        self.sweep.plan_trial()
+        return None
+
+
+class TrialItem(SweepItem):
+    """One trial of a sweep. It passes if it has a score; exit codes speak of what was kept."""
+
+    def _judge(self) -> "Verdict":
+        if isinstance(self.planned, NoExperiment):
+            return super()._judge()
+        return self.sweep.try_point(self.number)
+
+    def _translate(self, verdict: "Verdict") -> None:
+        from pytest_autoresearch.core.records import Outcome
+        from pytest_autoresearch.plugin.words import verdict_line
+        from pytest_autoresearch.research.sweep import FAULTS
+
+        if verdict.outcome in FAULTS:
+            super()._translate(verdict)
+        elif verdict.outcome is not Outcome.TRIED:  # the point lies outside of what works, which is no fault
+            pytest.skip(verdict_line(verdict))
+
+
+class FinalistItem(SweepItem):
+    """One of a sweep's best programs, judged on the seeds of the verdict like any experiment."""
+
+    def _plan(self) -> "Plan | None":
+        return self.sweep.plan_finalist(self.number)
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a file has a search space."""
+    from pytest_autoresearch.programs.experiment import SOURCE_BYTES
+    from pytest_autoresearch.programs.search_space import has_search_space
+
+    try:
+        return has_search_space(read_source(path, SOURCE_BYTES))
+    except UsageError:
+        return False  # as an experiment it says why
+
+
+def sweep_of(config: pytest.Config, path: Path) -> "Sweep":
+    """The sweep of a file, made on first use. Nothing of it is read yet."""
+    sweeps = config.stash.setdefault(SWEEPS, {})
+    if path not in sweeps:
+        from pytest_autoresearch.research.sweep import Sweep, SweepOptions
+
+        get = config.getoption
+        options = SweepOptions(get("--ar-trials"), get("--ar-sampler"), get("--ar-finalists"))
+        sweeps[path] = Sweep(session_of(config), path, options)
+    return sweeps[path]
 
 
 def is_experiment(path: Path, config: pytest.Config) -> bool:

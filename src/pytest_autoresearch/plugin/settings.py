@@ -1,5 +1,7 @@
 """The options of the command line, and the settings of pytest's own file."""
 
+from argparse import ArgumentTypeError
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
@@ -32,9 +34,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="run candidates in bubblewrap: if it works (auto, the default), always (bwrap), never (off)",
     )
+    group.addoption(
+        "--ar-trials", metavar="N", type=_whole_from(1), help="try N points of each file with SEARCH_SPACE, a sweep"
+    )
+    group.addoption(
+        "--ar-sampler",
+        choices=["tpe", "gp", "random", "grid"],
+        default="tpe",
+        help="how a sweep chooses its points: tpe (the default), gp, random or grid",
+    )
+    group.addoption(
+        "--ar-finalists",
+        metavar="N",
+        type=_whole_from(0),
+        default=3,
+        help="how many of a sweep's best programs are judged on the seeds of the verdict (default: 3)",
+    )
     parser.addini("autoresearch_experiments", "folder of the experiments (default: experiments)", default="experiments")
     parser.addini("autoresearch_baseline", "folder of the tracks (default: baseline)", default="baseline")
     parser.addini("autoresearch_track", "track to judge on where --ar-track is not given", default="")
+
+
+def _whole_from(least: int) -> Callable[[str], int]:
+    """Reads a whole number of at least so much."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise ArgumentTypeError(f"{text}: must be a whole number of at least {least}")
+        return int(text)
+
+    return read
 
 
 def project_root(config: pytest.Config) -> Path:

@@ -56,12 +56,12 @@ def verdict_line(verdict: Verdict) -> str:
     if verdict.delta is not None and (against := baseline_of(verdict)) is not None:
         p_value = "" if verdict.p_value is None else f", p {verdict.p_value:.2g}"
         words.append(f"against {against:.4f}{seeds_of(verdict)} ({verdict.delta:+.4f}{p_value})")
-    if verdict.simplifies and verdict.outcome is Outcome.KEPT:
-        words.append(f"as {verdict.reason}")
-    elif verdict.outcome is not Outcome.KEPT:
-        words.append(verdict.reason)
+    reason = verdict.reason
+    if verdict.outcome in (Outcome.KEPT, Outcome.TRIED):
+        reason = f"as {reason}" if verdict.simplifies and verdict.outcome is Outcome.KEPT else ""
+    words.append(": ".join(part for part in (verdict.constants, reason) if part))
     notes = "; ".join(note for note in (verdict.note, verdict.tried_again) if note)
-    return one_line(" ".join(words) + f"; note: {notes}" * bool(notes))
+    return one_line(" ".join(word for word in words if word) + f"; note: {notes}" * bool(notes))
 
 
 def short_line(verdict: Verdict) -> str:
@@ -76,7 +76,9 @@ def baseline_of(verdict: Verdict) -> float | None:
 
 
 def seeds_of(verdict: Verdict) -> str:
-    """` on seed 0` or ` on seeds 0 to 1`; "" if it was all of them."""
+    """` on seed 0` or ` on seeds 0 to 1`; "" if it was all of them; of a trial ` on the search seed`."""
+    if verdict.outcome is Outcome.TRIED:
+        return " on the search seed"
     count = len(verdict.scores)
     if count >= len(verdict.baseline_scores):
         return ""
@@ -94,7 +96,8 @@ def failure_message(verdict: Verdict) -> str:
         lines[0] += "; per seed " + ", ".join(f"{score:.4f} against {record:.4f}" for score, record in pairs)
     lines += quoted(verdict.detail)
     if verdict.runs and verdict.outcome is not Outcome.DISCARDED:
-        lines.append(f"see {verdict.evidence}/seed-{verdict.runs - 1}/log.txt")
+        run = "" if verdict.constants else f"/seed-{verdict.runs - 1}/log.txt"
+        lines.append(f"see {verdict.evidence}{run}")
     return "\n".join(lines)
 
 
@@ -129,13 +132,18 @@ def table(summary: SessionSummary) -> str:
         rows.append(_baseline_row(summary.record))
     rows += [_row(name, v) for name, v in sorted(summary.judged, key=lambda e: (e[1].delta is None, e[1].delta or 0.0))]
     headers = [f"track {summary.track}", "val_bpb", "against", "delta", "p", "runs", "time", "memory", "lines"]
-    align = ("left", *["right"] * 8, "left")
-    return tabulate(rows, headers=[*headers, "verdict"], tablefmt="simple", colalign=align, disable_numparse=True)
+    headers += ["verdict"]
+    align = ["left", *["right"] * 8, "left"]
+    if any(verdict.constants for _, verdict in summary.judged):
+        headers += ["constants"]
+        align += ["left"]
+    rows = [row[: len(headers)] for row in rows]
+    return tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)
 
 
 def _baseline_row(record: Record) -> list[str]:
     stats, memory = record.stats, f"{record.stats.peak_memory_gb:.1f} GB"
-    return ["baseline", f"{record.val_bpb:.4f}", "", "", "", str(len(stats)), _time(stats.seconds), memory, "", ""]
+    return ["baseline", f"{record.val_bpb:.4f}", "", "", "", str(len(stats)), _time(stats.seconds), memory, "", "", ""]
 
 
 def _row(name: str, verdict: Verdict) -> list[str]:
@@ -152,6 +160,7 @@ def _row(name: str, verdict: Verdict) -> list[str]:
         f"{memory:.1f} GB{growth}" if memory else "",
         f"+{verdict.lines_added} −{verdict.lines_removed}" if verdict.runs else "",
         verdict.outcome.upper() + " (quick look)" * verdict.provisional,
+        one_line(verdict.constants),
     ]
 
 

@@ -46,6 +46,7 @@ class Experiment:
 
     `name` is its path there without `.py`, `description` the first line of its docstring, `track` its TRACK.
     `simplifies`: its GOAL is "simplify", so it must be shorter than the baseline and need not score better.
+    `constants`: the point of a sweep that it is, spelled; "" for one that stands in its file as it is.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Experiment:
     is_overlay: bool
     track: str | None
     simplifies: bool = False
+    constants: str = ""
 
     @cached_property
     def sha(self) -> str:

@@ -214,13 +214,18 @@ class Study:
             yield _load(self.path, self.name)
 
 
-def _check(sampler: str, space: SearchSpace) -> None:
+def check_sampler(sampler: str, space: SearchSpace) -> None:
+    """UsageError if the sampler cannot search this space. Imports nothing, so it may be asked early."""
     if sampler not in SAMPLERS:
         raise UsageError(f"no sampler `{one_line(sampler)}`; there are {', '.join(SAMPLERS)}")
     if space.vary and sampler != "random":
         raise UsageError(f"VARY is for the sampler `random`; with `{sampler}` every key varies, so take VARY out")
     if sampler == "grid" and (size := size_of_grid(space)) > GRID:
         raise UsageError(f"SEARCH_SPACE: a grid of {size} combinations; at most {GRID} are allowed")
+
+
+def _check(sampler: str, space: SearchSpace) -> None:
+    check_sampler(sampler, space)
     needed = ["optuna", "scipy"] if sampler == "gp" else ["optuna"]
     if not all(importlib.util.find_spec(name) for name in needed):
         raise UsageError(f"the sampler `{sampler}` needs {' and '.join(needed)}: {INSTALL}")
