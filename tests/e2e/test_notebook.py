@@ -1,6 +1,5 @@
 """The notebook in examples/ runs from top to bottom, in a copy of the project, on a CPU and a small budget."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -53,7 +52,7 @@ def copy(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("pytest", "autoresearch"):
         module = {"pytest": "pytest", "autoresearch": "pytest_autoresearch.cli"}[name]
         write(bare / name, f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n').chmod(0o755)
-    for name in ("git", "sh", "bash", "env"):
+    for name in ("git", "sh", "bash", "cat"):
         (bare / name).symlink_to(shutil.which(name) or name)
     monkeypatch.setenv("PATH", str(bare))
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
@@ -62,7 +61,11 @@ def copy(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    for arguments in (["init", "-q"], ["add", "."], ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "a"]):
+    for arguments in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "a"],
+    ):
         subprocess.run(["git", *arguments], cwd=folder, check=True)
     return folder
 
@@ -73,13 +76,28 @@ def test_the_notebook_runs(copy: Path) -> None:
         source = re.sub(rf"(?m)^{name} = \S+", f"{name} = {value}", notebook.cells[1].source)
         assert source != notebook.cells[1].source
         notebook.cells[1].source = source
-    before = {path: path.stat().st_mtime_ns for folder in ("baseline", "experiments", "examples") for path in (ROOT / folder).rglob("*")}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(copy / "examples")}}).execute()
-    printed = {
-        cell.source: "".join(output.get("text", "") for output in cell.outputs)
-        for cell in notebook.cells
-        if cell.cell_type == "code"
+    before = {
+        path: path.stat().st_mtime_ns
+        for folder in ("baseline", "experiments", "examples")
+        for path in (ROOT / folder).rglob("*")
     }
-    out = "\n".join(f"### {source}\n{text}" for source, text in printed.items())
-    Path(os.environ.get("SHOW", os.devnull)).write_text(out)
-    assert before == {path: path.stat().st_mtime_ns for path in before}
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(copy / "examples")}}
+    ).execute()
+    printed = [
+        "".join(output.get("text", "") for output in cell.outputs) for cell in notebook.cells if "!" in cell.source
+    ]
+    assert not any("Traceback" in text for text in printed)
+    _, _, example, search, history, diff, report = printed
+    assert "20 steps a run" in example
+    assert "autoresearch: baseline recorded: val_bpb" in example
+    assert "label_smoothing.py" in example
+    assert search.count(" TRIED ") >= 2
+    assert "[02]" in search
+    for name in ("label_smoothing", "search_cpu[02]"):
+        assert name in history
+    assert diff.startswith("diff --git ") == ("promoted search_cpu" in search)
+    changed = [line for line in diff.splitlines() if re.match(r"[-+] *\w", line)]
+    assert all(re.match(r"[-+][A-Z_]+ = ", line) for line in changed), "only constants"
+    assert report.startswith('# Track "cpu": brief')
+    assert before == {path: path.stat().st_mtime_ns for path in before}, "nothing in the checkout was written"

@@ -9,7 +9,6 @@ from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import now
 from pytest_autoresearch.core.records import Record, RunStats
 from pytest_autoresearch.core.track import fingerprint
-from pytest_autoresearch.judging.baseline import is_of
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.judge import FIXED_SEED, Judge
 from pytest_autoresearch.programs.experiment import Program
@@ -65,7 +64,7 @@ def program_before_edit(context: Context, edited: Program) -> Program:
             "and then edit it"
         )
     committed = Program(unix(_committed(path)))
-    if is_of(record, committed):  # as it was, with comments that were committed after the recording
+    if context.baseline.records_of(committed):  # as it was, with comments that were committed after the recording
         return committed
     source = context.evidence.source(record.program_sha)
     if source is None:
