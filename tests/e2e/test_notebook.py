@@ -85,7 +85,7 @@ def test_the_notebook_runs(copy: Path) -> None:
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(copy / "examples")}}
     ).execute()
     printed = [
-        "".join(output.get("text", "") for output in cell.outputs)
+        re.sub(r"\x1b\[[\d;]*[mK]|\r", "", "".join(output.get("text", "") for output in cell.outputs))
         for cell in notebook.cells
         if cell.cell_type == "code" and "!" in cell.source
     ]
