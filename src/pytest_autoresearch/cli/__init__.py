@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from pytest_autoresearch.cli import brief, history, programs, tracks
+from pytest_autoresearch.cli import brief, history, new, programs, tracks
 from pytest_autoresearch.cli.command import Command
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import one_line, quoted
@@ -39,6 +39,6 @@ def _parser() -> argparse.ArgumentParser:
         "--ar-track", "--track", dest="track", metavar="NAME", help="track (default: as pytest chooses)"
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for module in (tracks, programs, history, brief):
+    for module in (tracks, new, programs, history, brief):
         module.add_commands(commands)
     return parser

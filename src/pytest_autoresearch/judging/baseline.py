@@ -96,10 +96,13 @@ class Baseline:
             return None
         return max(records, key=lambda r: (r.fingerprint.get("budget") == budget, r.recorded_at), default=None)
 
+    def records_of(self, program: Program) -> list[Record]:
+        """The records of this program on all platforms."""
+        return [record for record in self._read().records if _is_of(record, program)]
+
     def is_by_hand(self, program: Program) -> bool:
         """Whether this program was changed by hand: a record of it on some platform says so, or it has none."""
-        known = [record for record in self._read().records if _is_of(record, program)]
-        return any(record.by_hand for record in known) or self.unknown_since(program) is not None
+        return any(record.by_hand for record in self.records_of(program)) or self.unknown_since(program) is not None
 
     def write_record(self, record: Record, keeps_others: bool = False) -> None:
         """Store the record of one platform. Drops records of other programs, unless `keeps_others`: for a quick look.
