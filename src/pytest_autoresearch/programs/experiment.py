@@ -87,7 +87,7 @@ class Experiment:
 def read_experiment(path: Path, root: Path) -> Experiment:
     """Read one file of the experiments folder `root`. UsageError says in one line why it is not an experiment."""
     with parse_errors(path):
-        return _experiment(path, root, unix(read_source(path, SOURCE_BYTES)))
+        return parse_experiment(path, root, unix(read_source(path, SOURCE_BYTES)))
 
 
 def description_of(source: str) -> str:
@@ -99,7 +99,8 @@ def description_of(source: str) -> str:
         return ""
 
 
-def _experiment(path: Path, root: Path, source: str) -> Experiment:
+def parse_experiment(path: Path, root: Path, source: str) -> Experiment:
+    """The experiment with this source, which need not be on disk. Also raises the errors of `parse`."""
     *pieces, _ = pieces_of(source)
     tree = parse(source)
     if not pieces:
