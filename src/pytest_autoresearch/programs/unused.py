@@ -6,7 +6,7 @@ A statement goes only if it does nothing but bind names. What `train` needs alwa
 import ast
 import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from pytest_autoresearch.programs.compare import reads_itself, without_docstrings
 from pytest_autoresearch.programs.size import runs_text
@@ -27,6 +27,7 @@ LINE_LENGTH = 120
 _COMMENT = re.compile(r"(?:[ \t\f]*#[^\n]*\n)+\Z")  # the comment right above a statement
 
 
+@lru_cache(maxsize=16)
 def hides_uses(source: str) -> bool:
     """Whether a program may use a name, or see how it is written, without naming it. Raises the errors of `parse`."""
     return reads_itself(source) or bool(runs_text(source)) or not HIDING.isdisjoint(_words(source))

@@ -8,6 +8,7 @@ They are ranked by the gain to be expected. An idea counts its delta times (1 - 
 explains it. A pair counts half of what both count, for gains overlap. A simplification gains nothing.
 """
 
+import ast
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,8 +27,8 @@ from pytest_autoresearch.programs.experiment import SOURCE_BYTES, Experiment, Pr
 from pytest_autoresearch.programs.fold import fold
 from pytest_autoresearch.programs.history import changed_names
 from pytest_autoresearch.programs.size import compare_sizes
+from pytest_autoresearch.programs.splice import changes_of
 from pytest_autoresearch.programs.statements import pieces_of
-from pytest_autoresearch.programs.unused import without_unused
 from pytest_autoresearch.research.history import Entry, History
 
 READ, PAIRED, TRIED = 40, 10, 20
@@ -156,8 +157,7 @@ class _Search:
             program = experiment.program(self.baseline, self.context.baseline.path)
         except (UsageError, SyntaxError):
             return None
-        alone = [without_unused(part.source) for _, part in parts]
-        if any(same_program(without_unused(program.source), each) for each in alone):
+        if any(_has_no_effect(part, program.source, other) for (part, _), (_, other) in (parts, parts[::-1])):
             return None
         if program.sha in self.programs or experiment.name in self.judged or len(path.stem) > NAME_LENGTH:
             return None
@@ -199,6 +199,22 @@ class _Search:
 
 def _gain(ideas: Sequence[Entry]) -> float:
     return sum(map(expected_gain, ideas)) / len(ideas)
+
+
+def _has_no_effect(idea: Experiment, program: str, without: Program) -> bool:
+    """Whether a program does the same without one of its ideas, as when another one replaces all that uses it.
+
+    Folding takes time, so only ideas are checked whose names no more than replaced classes mention.
+    """
+    names = set[str]().union(*(piece.names.binds for piece in changes_of(idea.source)))
+    pieces = pieces_of(program)
+    for number, piece in enumerate(pieces):
+        is_layer = isinstance(piece.node, ast.ClassDef) and any(
+            piece.node.name in later.names.binds for later in pieces[number + 1 :]
+        )
+        if piece.names.mentions & names and not piece.names.binds & names and not is_layer:
+            return False
+    return same_program(fold(program), fold(without.source))
 
 
 def _numbers(entry: Entry) -> str:
