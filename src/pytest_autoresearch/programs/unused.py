@@ -95,8 +95,7 @@ class Uses:
         while todo:
             used.add(name := todo.pop())
             for piece in bound_by.get(name, ()):
-                todo |= (piece.names.mentions | piece.names.binds) - used
-            todo -= used
+                todo |= piece.names.mentions - used
         return used
 
     @cached_property
