@@ -212,11 +212,19 @@ def test_comments_and_layout_stay_where_code_stays() -> None:
 # -- classes by hand --
 
 
+BASE = """class Base:
+    def __init__(self, *_):
+        self.log = ["base"]
+
+    def f(self, x=1):
+        return ["base", x]"""
+
+
 def two(first: str, second: str, between: str = "", base: str = "Base", run: str = "A()") -> str:
     """A program with `class A`, `class A(A)`, and what `train` returns."""
     return "\n\n".join(
         [
-            "class Base:\n    def __init__(self, *_):\n        self.log = ['base']\n\n    def f(self, x=1):\n        return ['base', x]",
+            BASE,
             f"class A({base}):\n{indent(dedent(first).strip(), '    ')}",
             dedent(between).strip(),
             f"class A(A):\n{indent(dedent(second).strip(), '    ')}",

@@ -118,7 +118,8 @@ def _differ_in_order_only(a: str, b: str) -> bool:
     needs = needs_of([], first)
     swapped = ((i, j) for i, j in combinations(range(len(first)), 2) if order[i] > order[j])
     return not any(
-        (first[i].names.acts and first[j].names.acts)
+        first[i].names.acts
+        and first[j].names.acts
         or first[i].names.writes & (needs[j] | first[j].names.writes)
         or first[j].names.writes & needs[i]
         for i, j in swapped
