@@ -359,6 +359,17 @@ LEFT = {
         "def g(self, x):\n    return super().g(x)",
         {},
     ),
+    "a decorator that the successor lacks": (
+        "@torch.no_grad()\ndef g(self, x):\n    return x",
+        "def g(self, x):\n    return super().g(x)",
+        {},
+    ),
+    "super().other() where both have the method": (
+        "def g(self):\n    return 1\n\ndef h(self):\n    return 2",
+        "def h(self):\n    return super().g()",
+        {},
+    ),
+    "a name bound twice": ("size = 1\nsize = 2", "size = 3", {}),
     "a setter": (
         "@property\ndef g(self):\n    return 1\n\n@g.setter\ndef g(self, x):\n    self.x = x",
         "def h(self):\n    return 1",
@@ -373,7 +384,7 @@ LEFT = {
     "used between by a function": (F, F, {"between": "def make():\n    return A()"}),
     "code between": (F, F, {"between": "things = draw()"}),
     "what it reads is bound anew between": ("size = SIZE", F, {"between": "SIZE = 2"}),
-    "two bases": (F, F, {"base": "Base, Other"}),
+    "two bases": (F, F, {"base": "Base, nn.Module"}),
     "a base that is not known": (F, F, {"base": "Registry"}),
     "a metaclass": (F, F, {"base": "Base, metaclass=Meta"}),
 }
@@ -394,6 +405,8 @@ def test_a_program_that_may_see_how_it_is_written_is_left_alone(line: str) -> No
     program = two(F, F, run=line)
     assert fold(program) == program
     assert fold(two(F, F)) != two(F, F)
+    unused = f"import math\n\n\ndef train(run):\n    return {line}\n"
+    assert without_unused(unused) == unused
 
 
 def test_a_decorated_class_or_two_bases_of_the_subclass_are_left_alone() -> None:

@@ -268,10 +268,8 @@ def test_few_files_are_read_however_long_the_history(judged: TinyProject, monkey
         replace(entry, experiment=f"idea{number}", delta=-0.01 - number / 1e6, program_sha=f"{number:064}")
         for number in range(10_000)
     ]
-    text = (judged.path / "experiments/small.py").read_text()
-    for number in range(9_000, 10_000):
+    for number in range(8_000, 9_000):
         judged.experiment(f"idea{number}", f"BATCH_SIZE = {number}\n")
-    assert "BATCH_SIZE" in text
     read: list[str] = []
     plain = module.plan.read
 
@@ -281,7 +279,7 @@ def test_few_files_are_read_however_long_the_history(judged: TinyProject, monkey
 
     monkeypatch.setattr(module.plan, "read", counted)
     found = suggest(context, History("cpu", tuple(entries)), 5)
-    assert [each.name for each in found] == [f"idea{number}" for number in range(9_999, 9_994, -1)]
+    assert [each.name for each in found] == [f"idea{number}" for number in range(8_999, 8_994, -1)]
     assert len(read) <= 40
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations, count, islice
+from os.path import isfile
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import NotJudged, UsageError
@@ -95,7 +96,8 @@ class _Search:
         self.context = context
         self.baseline = context.baseline_program.source
         self.history = history
-        self.ideas = ideas_of(history)
+        there = (entry for entry in ideas_of(history) if isfile(self._path(entry)))
+        self.ideas = list(islice(there, READ))
         self.judged = {entry.experiment for entry in history.verdicts}
         self.programs = {entry.program_sha for entry in history.entries}
         today = context.baseline_program.sha
@@ -104,9 +106,9 @@ class _Search:
 
     def best(self, at_most: int) -> list[Suggestion]:
         """The best suggestions. The most promising ones are looked at first, so that few files have to be read."""
-        readable = (entry for entry in self.ideas[:READ] if self.read(entry))
+        readable = (entry for entry in self.ideas if self.read(entry))
         pairs = sorted(combinations(islice(readable, PAIRED), 2), key=_gain, reverse=True)[:TRIED]
-        earlier = [(entry,) for entry in self.ideas[:READ] if entry.experiment not in self.judged_today]
+        earlier = [(entry,) for entry in self.ideas if entry.experiment not in self.judged_today]
         ranked = sorted([*earlier, *pairs], key=_gain, reverse=True)
         found = (self.again(*ideas) if len(ideas) == 1 else self.pair(*ideas) for ideas in ranked)
         some = list(islice((suggestion for suggestion in found if suggestion), at_most))
@@ -119,15 +121,17 @@ class _Search:
         return self._read[entry.experiment]
 
     def _read_anew(self, entry: Entry) -> tuple[Experiment, Program] | None:
-        path = self.context.project.experiments / f"{entry.experiment}.py"
-        if ".." in path.parts or not path.is_file():
+        if ".." in self._path(entry).parts:
             return None
         try:
-            experiment, program = plan.read(self.context, path)
+            experiment, program = plan.read(self.context, self._path(entry))
         except (NotJudged, UsageError):
             return None
         is_idea = experiment.is_overlay and not experiment.simplifies
         return (experiment, program) if is_idea and self._is_as_judged(entry, experiment, program) else None
+
+    def _path(self, entry: Entry) -> Path:
+        return self.context.project.experiments / f"{entry.experiment}.py"
 
     def _is_as_judged(self, entry: Entry, experiment: Experiment, program: Program) -> bool:
         """Whether a file is the one that was judged; without evidence, whether it changes what that one changed."""
