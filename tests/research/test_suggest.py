@@ -134,6 +134,14 @@ def test_a_pair_is_written_once_and_found_again(judged: TinyProject) -> None:
     assert "narrow_and_small" not in names_of(judged)
 
 
+def test_what_was_promoted_in_a_pair_is_not_applied_again(judged: TinyProject) -> None:
+    path = judged.path / "baseline/cpu/train.py"
+    path.write_text(path.read_text().replace("BATCH_SIZE = 8", "BATCH_SIZE = 8\nBATCH_SIZE = BATCH_SIZE // 2"))
+    judged.experiment("small", "BATCH_SIZE = BATCH_SIZE // 2")
+    shutil.rmtree(judged.path / "results")
+    assert names_of(judged) == ["narrow", "wide"]
+
+
 def test_a_pair_that_was_judged_under_another_name_is_not_suggested(judged: TinyProject) -> None:
     judged.experiment("other", "WIDTH = 8  # narrow #\nBATCH_SIZE = 4  # small #")
     judge(judged, (1.8, 1.82), promote=False)

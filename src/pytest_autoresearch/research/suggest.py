@@ -115,7 +115,7 @@ class _Search:
         return some if len(some) == at_most else [*some, *self.simplification()]
 
     def read(self, entry: Entry) -> tuple[Experiment, Program] | None:
-        """The overlay that was judged and its program on today's baseline; None if it is gone or changes nothing."""
+        """The overlay that was judged and its program on today's baseline; None if it is gone, or nothing new."""
         if entry.experiment not in self._read:
             self._read[entry.experiment] = self._read_anew(entry)
         return self._read[entry.experiment]
@@ -127,8 +127,14 @@ class _Search:
             experiment, program = plan.read(self.context, self._path(entry))
         except (NotJudged, UsageError):
             return None
-        is_idea = experiment.is_overlay and not experiment.simplifies
+        is_idea = experiment.is_overlay and not experiment.simplifies and not self._is_there(experiment)
         return (experiment, program) if is_idea and self._is_as_judged(entry, experiment, program) else None
+
+    def _is_there(self, experiment: Experiment) -> bool:
+        """Whether the baseline has a statement of an overlay already: the idea was promoted in a pair, or in part."""
+        known = {ast.dump(piece.node) for piece in pieces_of(self.baseline)}
+        changes = (piece for piece in changes_of(experiment.source) if not piece.is_import)
+        return any(ast.dump(piece.node) in known for piece in changes)
 
     def _path(self, entry: Entry) -> Path:
         return self.context.project.experiments / f"{entry.experiment}.py"
