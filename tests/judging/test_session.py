@@ -316,7 +316,8 @@ def test_a_changed_baseline_is_one_error_before_anything_trains(project: TinyPro
         project.night(fake)
     assert str(error.value).startswith("baseline/cpu/train.py: changed in `WIDTH` since its record of 20")
     assert str(error.value).endswith(
-        "(2.0100 val_bpb): make the change an experiment and put the file back, or accept it unjudged with --ar-record"
+        "(2.0100 val_bpb): `autoresearch new NAME --from-edit` makes the change an experiment and puts the file back; "
+        "--ar-record accepts it unjudged"
     )
     assert fake.specs == []
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.programs.combine import beginning, combine, described
+from pytest_autoresearch.programs.combine import combine, described, overlay
 from pytest_autoresearch.programs.compare import same_program
 from pytest_autoresearch.programs.experiment import description_of, parse_experiment
 from pytest_autoresearch.programs.splice import splice
@@ -23,11 +23,11 @@ def combined(*overlays: str) -> str:
 
 
 def test_statements_imports_comments_and_track() -> None:
-    a = f'"""Wide."""\nimport numpy as np\n{HEAD}\nTRACK = "cpu"\n\n# why\nWIDTH = np.int64(3)  # channels\n# at the end\n'
+    a = f'"""Wide."""\nimport numpy as np\n{HEAD}TRACK = "cpu"\n# why\nWIDTH = np.int64(3)  # channels\n# at the end\n'
     b = f'"""Deep"""\n{HEAD}import numpy as np\nfrom math import pi\n\nDEPTH = 2\n'
     assert combined(a, b) == (
-        '"""a + b: Wide. Deep."""\n\nfrom baseline import *\nimport numpy as np\nfrom math import pi\n\nTRACK = "cpu"\n'
-        "# why\nWIDTH = np.int64(3)  # channels\n\n# at the end\nDEPTH = 2\n"
+        '"""a + b: Wide. Deep."""\n\nfrom baseline import *\nimport numpy as np\nfrom math import pi\n\n'
+        'TRACK = "cpu"\n\n# why\nWIDTH = np.int64(3)  # channels\n\n# at the end\nDEPTH = 2\n'
     )
 
 
@@ -76,23 +76,24 @@ def test_shipped_experiments_combine_as_one_after_another() -> None:
     overlays = [each for each in experiments if parse_experiment(each[0], each[0].parent, each[1]).is_overlay]
     tracks = {path: parse_experiment(path, path.parent, text).track for path, text in overlays}
     pairs = list(combinations(overlays, 2))
-    compared = 0
+    compared, refused = 0, list[str]()
     for a, b in random.Random(11).sample(pairs, len(pairs) // 8):
         try:
             both = combine([a, b])
         except UsageError as error:
-            assert "both bind" in str(error) or "only for track" in str(error)
+            refused.append(str(error))
             continue
         base = (ROOT / f"baseline/{tracks[a[0]] or tracks[b[0]] or 'cpu'}/train.py").read_text()
         assert same_program(splice(base, both), splice(splice(base, a[1]), b[1])), (a[0].stem, b[0].stem)
         compared += 1
     assert compared >= 20
+    assert all("both bind" in message or "only for track" in message for message in refused)
 
 
 # -- any overlays, compared by running them --
 
 NAMES = "ABCDEF"
-BASE = "A = 1\nB = A + 1\n\n\ndef f():\n    return A + 10 * B\n\n\nC = 2 * B\nD = C + A\n\n\ndef train(run):\n    return D\n"
+BASE = "A = 1\nB = A + 1\ndef f():\n    return A + 10 * B\nC = 2 * B\nD = C + A\ndef train(run):\n    return D\n"
 
 
 def values(*leaves: str) -> st.SearchStrategy[str]:
@@ -120,8 +121,8 @@ def test_any_two_overlays_combine_as_one_after_another(overlays: tuple[str, str]
     try:
         both = combine([(Path("a.py"), overlays[0]), (Path("b.py"), overlays[1])], BASE)
     except UsageError as error:
-        assert str(error) == "a.py, b.py: compute values from one another's; write the combination by hand"
-        assume(False)
+        assume("a.py, b.py: compute values from one another's" not in str(error))
+        raise
     assert values_of(splice(BASE, both)) == values_of(splice(splice(BASE, overlays[0]), overlays[1]))
 
 
@@ -141,7 +142,7 @@ def values_of(program: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("text", ['says "a"', "ends with \\", 'three """ quotes', "x\ny", "é" * 300])
 def test_any_description_makes_a_docstring(text: str) -> None:
-    source = beginning(text, "cpu")
+    source = overlay(text, "cpu")
     assert description_of(source).startswith(" ".join(text.split())[:50].removesuffix("é" * 50))
     assert max(map(len, source.splitlines())) < 120
 

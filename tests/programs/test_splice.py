@@ -370,10 +370,12 @@ def test_directives_are_never_spliced():
         # Only there.
         TRACK = "cuda"
         GOAL: str = "simplify"
+        SEARCH_SPACE = {"X": [1, 2]}
+        CONSTRAINTS, VARY = ["X < 3"], 1
         # end
     """
     assert splice("X = 1\n", overlay(change)) == "X = 1\n"
-    assert splice("X = 1\n", overlay("SEARCH_SPACE = {}")) == "X = 1\nSEARCH_SPACE = {}\n"  # a name like any other
+    assert splice("X = 1\n", overlay("SEED = {}")) == "X = 1\nSEED = {}\n"  # a name like any other
 
 
 # -- imports -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from pytest_autoresearch.cli import programs, suggest, tracks
+from pytest_autoresearch.cli import new, programs, suggest, tracks
 from pytest_autoresearch.cli.command import Command
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import one_line, quoted
@@ -42,6 +42,6 @@ def _parser() -> argparse.ArgumentParser:
         "--ar-track", "--track", dest="track", metavar="NAME", help="track (default: as pytest chooses)"
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for module in (tracks, programs, suggest):
+    for module in (tracks, new, programs, suggest):
         module.add_commands(commands)
     return parser

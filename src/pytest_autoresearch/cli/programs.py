@@ -1,4 +1,4 @@
-"""Commands for experiments and their programs: `new`, `show` and `diff`."""
+"""Commands that show programs: `show` and `diff`. Also, how commands name an experiment."""
 
 import keyword
 import os
@@ -12,52 +12,25 @@ from pytest_autoresearch.core.track import track_names
 from pytest_autoresearch.judging.plan import taken_back
 from pytest_autoresearch.judging.project import Project
 from pytest_autoresearch.programs.compare import same_program, unified_diff
-from pytest_autoresearch.programs.experiment import read_experiment
+from pytest_autoresearch.programs.experiment import Experiment, read_experiment
 from pytest_autoresearch.programs.spelling import nearest
-
-TEMPLATE = '''"""{title}: one line that says what changes and why it should help."""
-
-from baseline import *
-
-# Redefine what you change: a function, a class, or an UPPERCASE constant of the baseline. For example:
-# BATCH_SIZE = BATCH_SIZE // 2
-'''
 
 
 def add_commands(commands: Commands) -> None:
-    """`new`, `show` and `diff`."""
-    beginning = commands.add_parser("new", help="begin an experiment from a template")
-    beginning.set_defaults(run=lambda command, options: print(new(command.project, options.name)))
+    """`show` and `diff`."""
     showing = commands.add_parser("show", help="print the complete program that an experiment runs")
     showing.set_defaults(run=lambda command, options: show(command, options.name, as_patch=False))
     patching = commands.add_parser("diff", help="print that program against the baseline")
     patching.set_defaults(run=lambda command, options: show(command, options.name, as_patch=True))
-    for parser in (beginning, showing, patching):
+    for parser in (showing, patching):
         parser.add_argument("name", help="experiment, such as rmsnorm")
-
-
-def new(project: Project, name: str) -> Path:
-    """Write `experiments/NAME.py`. Never overwrites a file."""
-    path = experiment_path(project, name)
-    title = path.stem.replace("_", " ").capitalize()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(TEMPLATE.format(title=title))
-    except FileExistsError:
-        raise UsageError(f"{path}: already exists; choose another name") from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
-    return path
 
 
 def show(command: Command, name: str, as_patch: bool) -> None:
     """Print the program of an experiment, or its patch to the baseline. Its own TRACK, if it has one, decides."""
     project = command.project
     experiment = read_experiment(find(project, name), project.experiments)
-    if not command.track and experiment.track in track_names(project.baseline):
-        command = Command(project, experiment.track)
-    context = command.context
+    context = on_track(command, experiment.track).context
     baseline, path = context.baseline_program.source, context.relative(context.baseline.path)
     program = experiment.program(baseline, context.baseline.path).source
     text = unified_diff(baseline, program, path, experiment.name) if as_patch else program
@@ -68,8 +41,19 @@ def show(command: Command, name: str, as_patch: bool) -> None:
         notes = taken_back(context, experiment)
         if same_program(baseline, program):
             notes.append(f"the program equals the baseline {path}")
-        for note in notes:
-            print(f"autoresearch: {experiment.name}: {note}", file=sys.stderr)
+        for text in notes:
+            note(experiment, text)
+
+
+def note(experiment: Experiment, text: str) -> None:
+    """Print what the author of an experiment should know, apart from the output."""
+    print(f"autoresearch: {experiment.name}: {text}", file=sys.stderr)
+
+
+def on_track(command: Command, track: str | None) -> Command:
+    """The command on the track of an experiment, if there is that track and the command names none."""
+    is_there = not command.track and track in track_names(command.project.baseline)
+    return Command(command.project, track) if is_there else command
 
 
 def find(project: Project, name: str) -> Path:

@@ -72,7 +72,7 @@ class Baseline:
     def record(self, fingerprint: dict[str, str], program: Program) -> Record:
         """The record of this program on this platform; an empty one if there is none yet."""
         for stored in self._read().records:
-            if stored.fingerprint == fingerprint and _is_of(stored, program):
+            if stored.fingerprint == fingerprint and is_of(stored, program):
                 return stored
         return Record(program.sha, program.code_sha, fingerprint)
 
@@ -86,14 +86,17 @@ class Baseline:
         A record for this budget comes before a later one for another budget.
         """
         records = self._read().records
-        if any(_is_of(record, program) for record in records):
+        if any(is_of(record, program) for record in records):
             return None
         return max(records, key=lambda r: (r.fingerprint.get("budget") == budget, r.recorded_at), default=None)
 
+    def records_of(self, program: Program) -> list[Record]:
+        """The records of this program on all platforms."""
+        return [record for record in self._read().records if is_of(record, program)]
+
     def is_by_hand(self, program: Program) -> bool:
         """Whether this program was changed by hand: a record of it on some platform says so, or it has none."""
-        known = [record for record in self._read().records if _is_of(record, program)]
-        return any(record.by_hand for record in known) or self.unknown_since(program) is not None
+        return any(record.by_hand for record in self.records_of(program)) or self.unknown_since(program) is not None
 
     def write_record(self, record: Record, keeps_others: bool = False) -> None:
         """Store the record of one platform. Drops records of other programs, unless `keeps_others`: for a quick look.
@@ -230,6 +233,6 @@ def _same_place(record: Record, other: Record) -> bool:
     return record.fingerprint == other.fingerprint and record.code_sha == other.code_sha
 
 
-def _is_of(record: Record, program: Program) -> bool:
+def is_of(record: Record, program: Program) -> bool:
     """Whether a record is of this program. Compares the text, too: `code_sha` may differ between Pythons."""
     return record.program_sha == program.sha or record.code_sha == program.code_sha

@@ -1,16 +1,21 @@
 """Recording the baseline: train it with every seed, once on each platform, before judging anything by it."""
 
+import subprocess
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import now
 from pytest_autoresearch.core.records import Record, RunStats
 from pytest_autoresearch.core.track import fingerprint
+from pytest_autoresearch.judging.baseline import is_of
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.judge import FIXED_SEED, Judge
+from pytest_autoresearch.programs.experiment import Program
 from pytest_autoresearch.programs.history import changed_names
 from pytest_autoresearch.programs.seeds import find_fixed_seed
+from pytest_autoresearch.programs.statements import unix
 from pytest_autoresearch.referee.executor import RunResult
 
 
@@ -33,10 +38,51 @@ def check_changed_by_hand(context: Context) -> None:
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # evidence may be of any age
         names = changed_names(old, new) if old else []
         what = f"changed in {', '.join(f'`{name}`' for name in names[:5])}{', …' * (len(names) > 5)}" if names else what
+    track = f"--track {context.options.track} " if context.options.track else ""
     raise UsageError(
         f"{context.baseline.path}: {what} since its record of {record.recorded_at} ({record.val_bpb:.4f} val_bpb): "
-        "make the change an experiment and put the file back, or accept it unjudged with --ar-record"
+        f"`autoresearch {track}new NAME --from-edit` makes the change an experiment and puts the file back; "
+        "--ar-record accepts it unjudged"
     )
+
+
+def program_before_edit(context: Context, edited: Program) -> Program:
+    """The recorded program that `train.py` held before it was edited by hand, from git or from the evidence.
+
+    UsageError if nothing was edited that counts, or if the program is in neither.
+    """
+    path = context.baseline.path
+    if known := context.baseline.records_of(edited):
+        same = any(record.program_sha == edited.sha for record in known)
+        what = (
+            "is the recorded program: nothing was edited" if same else "only comments or layout differ from the record"
+        )
+        raise UsageError(f"{path}: {what}; there is nothing to judge")
+    record = context.baseline.unknown_since(edited, fingerprint(context.track, "")["budget"])
+    if record is None:
+        raise UsageError(
+            f"{path}: has no record, so nothing says what it was; put it back, record it with `pytest experiments`, "
+            "and then edit it"
+        )
+    committed = Program(unix(_committed(path)))
+    if is_of(record, committed):  # as it was, with comments that were committed after the recording
+        return committed
+    source = context.evidence.source(record.program_sha)
+    if source is None:
+        raise UsageError(
+            f"{path}: neither git's last commit nor {context.evidence.folder} has the program of its record of "
+            f"{record.recorded_at}; put it back by hand"
+        )
+    return Program(source)
+
+
+def _committed(path: Path) -> str:
+    """The text of a file in git's last commit; "" if there is none."""
+    with suppress(OSError, UnicodeDecodeError):
+        command = ["git", "show", f"HEAD:./{path.name}"]
+        done = subprocess.run(command, cwd=path.parent, capture_output=True)
+        return done.stdout.decode() if done.returncode == 0 else ""
+    return ""
 
 
 def record_baseline(context: Context, judge: Judge, since: str) -> Record:

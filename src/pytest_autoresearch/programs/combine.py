@@ -38,11 +38,8 @@ def combine(overlays: Sequence[tuple[Path, str]], baseline: str | None = None) -
     _check_names(experiments)
     track = _track(experiments)
     ideas = " ".join(f"{experiment.description.rstrip('.')}." for experiment in experiments)
-    text = beginning(f"{' + '.join(experiment.name for experiment in experiments)}: {ideas}", track)
-    for experiment in experiments:
-        text = splice(text, experiment.source)
-        if last := pieces_of(experiment.source)[-1].lead.strip():  # comments at the end, which a splice leaves out
-            text += f"\n{last}\n"
+    names = " + ".join(experiment.name for experiment in experiments)
+    text = overlay(f"{names}: {ideas}", track, *(experiment.source for experiment in experiments))
     if baseline is not None:
         one_by_one = baseline
         for experiment in experiments:
@@ -54,16 +51,20 @@ def combine(overlays: Sequence[tuple[Path, str]], baseline: str | None = None) -
     return text
 
 
-def beginning(description: str, track: str | None = None) -> str:
-    """The first lines of an overlay: its docstring, `from baseline import *` and, if there is one, TRACK."""
-    directive = f"\nTRACK = {ast.unparse(ast.Constant(track))}\n".replace("'", '"') if track else ""
-    return f"{docstring(description)}\n\nfrom baseline import *\n{directive}"
+def overlay(description: str, track: str | None, *changes: str) -> str:
+    """The text of an overlay with this docstring, this TRACK if it is not None, and the changes of other overlays."""
+    directive = f'\nTRACK = "{track}"\n' if track else ""
+    text = f"{docstring(description)}\n\nfrom baseline import *\n{directive}"
+    for change in changes:
+        text = splice(text, change)
+        if last := pieces_of(change)[-1].lead.strip():  # comments at the end, which a splice leaves out
+            text += f"\n{last}\n"
+    return re.sub(r"^(TRACK = .*\n)(?=.)", r"\1\n", text, count=1, flags=re.MULTILINE)
 
 
 def docstring(description: str) -> str:
-    """A docstring of one line, not longer than LINE. It can end with any character."""
-    line = textwrap.shorten(description, LINE, placeholder=" …").replace("\\", "\\\\").replace('"', '\\"')
-    return f'"""{line}"""'
+    """A docstring of one line, not longer than LINE. The text may have any characters."""
+    return f'"""{_escaped(textwrap.shorten(description, LINE, placeholder=" …"))}"""'
 
 
 def described(source: str, prefix: str) -> str:
@@ -74,7 +75,12 @@ def described(source: str, prefix: str) -> str:
     if first.docstring is None or opening is None:
         return f"{docstring(prefix)}\n\n{source.lstrip()}"
     at = len(first.lead)
-    return f"{source[: at + opening.end(1)]}{prefix} {source[at + opening.end() :]}"
+    return f"{source[: at + opening.end(1)]}{_escaped(prefix)} {source[at + opening.end() :]}"
+
+
+def _escaped(text: str) -> str:
+    """A text as it stands between quotation marks."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _track(experiments: Sequence[Experiment]) -> str | None:
@@ -118,8 +124,7 @@ def _differ_in_order_only(a: str, b: str) -> bool:
     needs = needs_of([], first)
     swapped = ((i, j) for i, j in combinations(range(len(first)), 2) if order[i] > order[j])
     return not any(
-        first[i].names.acts
-        and first[j].names.acts
+        (first[i].names.acts and first[j].names.acts)
         or first[i].names.writes & (needs[j] | first[j].names.writes)
         or first[j].names.writes & needs[i]
         for i, j in swapped

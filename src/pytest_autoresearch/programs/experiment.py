@@ -122,6 +122,12 @@ def parse_experiment(path: Path, root: Path, source: str) -> Experiment:
         raise UsageError(
             f'{path}: GOAL = {goal!r}: must be "simplify"; without GOAL an experiment is to beat the baseline'
         )
+    for name in ("CONSTRAINTS", "VARY"):  # as a directive it is left out of the program, so a constant would be lost
+        for piece in pieces:
+            if name in piece.names.binds and not _binds("SEARCH_SPACE", pieces):
+                raise UsageError(
+                    f"{path}:{piece.node.lineno}: {name} without SEARCH_SPACE; write one, or rename {name}"
+                )
     name = name_of(path, root)
     return Experiment(
         name=name,

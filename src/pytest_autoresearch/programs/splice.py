@@ -1,7 +1,7 @@
 """The splice: an overlay applied to the baseline, as text, so that comments and layout of both survive. The rule:
 
-1. The docstring, `from baseline import *`, TRACK, GOAL, imports that the baseline has, and comments at the end are
-   left out.
+1. The docstring, `from baseline import *`, TRACK, GOAL, SEARCH_SPACE, CONSTRAINTS, VARY, imports that the baseline
+   has, and comments at the end are left out.
 2. A new import goes below the imports of the baseline.
 3. A statement that binds a name of the baseline goes below the last statement there that binds the name. It replaces
    that statement, and takes over its comments, unless the overlay needs the old value.
@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 from pytest_autoresearch.programs.statements import Names, Piece, parse, pieces_of
 
-DIRECTIVES = frozenset({"TRACK", "GOAL"})
+SEARCH_DIRECTIVES = frozenset({"SEARCH_SPACE", "CONSTRAINTS", "VARY"})  # of a sweep
+DIRECTIVES = frozenset({"TRACK", "GOAL"}) | SEARCH_DIRECTIVES
 """Names that an experiment sets for the plugin. They never become part of a program."""
 
 
