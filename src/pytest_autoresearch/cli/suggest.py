@@ -88,12 +88,8 @@ def _commands(command: Command, context: Context, suggestions: Sequence[Suggesti
     gain = "gain: the val_bpb to expect: delta × (1 − p) of an idea, half of what both promise of a pair"
     lines = dict.fromkeys(_command(command, context, number, each) for number, each in enumerate(suggestions, 1))
     together = _shell("autoresearch", *_track(command), "suggest", "--run", str(min(5, len(suggestions))))
-    return [
-        gain,
-        "",
-        *(line for line in lines if "--run" not in line),
-        f"{together}  # writes and judges the first ones",
-    ]
+    judging = [line for line in lines if "--run" not in line]
+    return ["", gain, "", *judging, f"{together}  # writes and judges the first ones"]
 
 
 def _command(command: Command, context: Context, number: int, each: Suggestion) -> str:
