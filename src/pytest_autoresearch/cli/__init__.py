@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from pytest_autoresearch.cli import brief, history, new, programs, tracks
+from pytest_autoresearch.cli import brief, history, new, programs, suggest, tracks
 from pytest_autoresearch.cli.command import Command
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import one_line, quoted
@@ -16,11 +16,13 @@ from pytest_autoresearch.judging.project import find_project
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; the exit code is 0, or 2 after one line on standard error."""
+    """Run one command; the exit code is 0, what a command returns, or 2 after one line on standard error."""
     options = _parser().parse_args(arguments)
     try:
         project, settings = find_project(Path.cwd())
-        options.run(Command(project, options.track or settings.get("autoresearch_track") or None), options)
+        code: int | None = options.run(
+            Command(project, options.track or settings.get("autoresearch_track") or None), options
+        )
     except UsageError as error:
         print(f"autoresearch: {one_line(str(error))}", *quoted(error.detail), sep="\n", file=sys.stderr)
         return 2
@@ -29,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
         sys.stderr.close()
-    return 0
+        return 0
+    return code or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,6 +42,6 @@ def _parser() -> argparse.ArgumentParser:
         "--ar-track", "--track", dest="track", metavar="NAME", help="track (default: as pytest chooses)"
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for module in (tracks, new, programs, history, brief):
+    for module in (tracks, new, programs, history, brief, suggest):
         module.add_commands(commands)
     return parser

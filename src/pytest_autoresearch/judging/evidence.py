@@ -66,6 +66,11 @@ class Evidence:
         paths = folder.parent.glob(f"{glob.escape(folder.name)}???????/verdict-*.json")
         return [verdict for verdict in self._read(paths) if verdict.experiment == experiment]
 
+    def of_program(self, track: str, experiment: str, program_sha: str) -> list[Verdict]:
+        """The verdicts on one program of an experiment, oldest first."""
+        verdicts = self._read(self.of(track, experiment, program_sha).glob("verdict-*.json"))
+        return [verdict for verdict in verdicts if verdict.program_sha == program_sha]
+
     def unlogged(self, track: str) -> list[Verdict]:
         """Every verdict of a track without a line in the ledger, oldest first. Its session still runs or was killed."""
         folder = self.folder / track

@@ -27,13 +27,18 @@ def code_sha(source: str) -> str:
 
     If the program may read its own text, or is not valid Python, this is the hash of the text instead.
     """
-    if _READS_ITSELF.search(source):
+    if reads_itself(source):
         return sha256(source)
     try:
         tree = without_docstrings(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return sha256(source)
     return sha256("\n".join(_tokens(tree)))
+
+
+def reads_itself(source: str) -> bool:
+    """Whether a program may read its own text, line numbers or names."""
+    return bool(_READS_ITSELF.search(source))
 
 
 def same_program(a: str, b: str) -> bool:

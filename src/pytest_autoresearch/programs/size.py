@@ -5,6 +5,7 @@ as much as before: into a tuple, a call, a lambda, `:=`, `and`, or several impor
 """
 
 import ast
+from functools import lru_cache
 
 from pytest_autoresearch.programs.compare import literal, without_docstrings
 
@@ -42,6 +43,7 @@ def compare_sizes(program: str, baseline: str) -> tuple[bool, str]:
     return tokens < limit, f"{tokens:,} tokens of code, the baseline has {limit:,}"
 
 
+@lru_cache(maxsize=16)
 def code_tokens(source: str) -> int:
     """The number of tokens of code: names, literals, operations and statements. Strings count by their length.
 
