@@ -119,7 +119,7 @@ def test_the_same_sweep_again_trains_nothing_and_a_longer_one_only_what_is_new(
     before = rows(project)
     again = project.run("--ar-trials", "4", "--ar-no-promote", "-v")
     again.stdout.fnmatch_lines(["autoresearch: sweep.py: 4 trials (tpe), 4 done; 3 finalists"])
-    again.stdout.fnmatch_lines(["*::sweep[[]04] TRIED (replayed) * on the search seed (*) WIDTH=* LEARNING_RATE=*"])
+    again.stdout.fnmatch_lines(["*::sweep[[]04] TRIED (replayed) * (*) WIDTH=* LEARNING_RATE=*"])
     assert fake.specs == []
     assert rows(project) == before
     project.run("--ar-trials", "6", "--ar-no-promote")

@@ -70,12 +70,12 @@ def test_an_experiment_is_no_twin_of_itself(judged: TinyProject) -> None:
 def test_the_points_of_a_sweep_are_no_twins_of_each_other(judged: TinyProject) -> None:
     ledger = judged.path / "results.tsv"
     text = ledger.read_text()
-    ledger.write_text(text.replace("\tfirst\tdiscarded", "\tsecond[03]\tdiscarded"))
+    ledger.write_text(text.replace("\tfirst\tdiscarded", "\tsecond[finalist-1]\tdiscarded"))
     (folder,) = judged.path.glob("results/cpu/first-*")
-    folder.rename(folder.with_name(folder.name.replace("first", "second[03]")))
+    folder.rename(folder.with_name(folder.name.replace("first", "second[finalist-1]")))
     assert note(judged, "second", "[04]") == ""
     judged.experiment("elsewhere", NORM.format("rows", "elsewhere"))
-    assert note(judged, "elsewhere") == "nearly the same as second[03] (discarded, +0.3000)"
+    assert note(judged, "elsewhere") == "nearly the same as second[finalist-1] (discarded, +0.3000)"
 
 
 def test_after_a_promotion_the_twin_met_an_earlier_baseline(judged: TinyProject) -> None:
