@@ -11,8 +11,8 @@ from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import name_of, one_line, read_source
 from pytest_autoresearch.programs.compare import code_sha, literal, sha256
 from pytest_autoresearch.programs.spelling import nearest, unknown_names
-from pytest_autoresearch.programs.splice import is_overlay_line, splice
-from pytest_autoresearch.programs.statements import DEPTH, Piece, parse, pieces_of, unix
+from pytest_autoresearch.programs.splice import DIRECTIVES, is_overlay_line, splice
+from pytest_autoresearch.programs.statements import DEPTH, Piece, parse, pieces_of, unix, without
 
 SOURCE_BYTES, LITERAL_CHARACTERS = 64_000, 10_000
 """The most bytes of source that an experiment may have, and the most characters in its strings and numbers together.
@@ -69,7 +69,7 @@ class Experiment:
         UsageError if an overlay binds a name that nothing uses, or if the program would define no `train`.
         """
         if not self.is_overlay:
-            return Program(self.source)
+            return Program(without(self.source, DIRECTIVES))
         with parse_errors(baseline_path):
             base = pieces_of(baseline_source)
         with parse_errors(self.path):

@@ -22,7 +22,7 @@ from pytest_autoresearch.programs.experiment import parse_errors
 from pytest_autoresearch.programs.ranges import Choices, Range, exact
 from pytest_autoresearch.programs.spelling import nearest
 from pytest_autoresearch.programs.splice import DIRECTIVES, SEARCH_DIRECTIVES
-from pytest_autoresearch.programs.statements import Piece, parse, pieces_of
+from pytest_autoresearch.programs.statements import Piece, parse, pieces_of, without
 
 ALLOWED = "`log(low, high)`, `(low, high)`, `(low, high, step)` or `[choice, …]`"
 OPERATORS = "+ - * / // % ** min max abs < <= > >= == != and or not"
@@ -72,18 +72,7 @@ def has_search_space(source: str) -> bool:
 
 def without_search_space(source: str) -> str:
     """The source without SEARCH_SPACE, CONSTRAINTS, VARY and the comments directly above them. Errors of `parse`."""
-    pieces = pieces_of(source)
-    if not any(_is_search(piece) for piece in pieces):
-        return source
-    kept = [
-        piece.lead[: piece.lead.rfind("\n\n") + 1] if _is_search(piece) else piece.lead + piece.code + piece.rest
-        for piece in pieces
-    ]
-    return "".join(kept).rstrip() + "\n"
-
-
-def _is_search(piece: Piece) -> bool:
-    return bool(piece.names.writes) and piece.names.writes <= SEARCH_DIRECTIVES
+    return without(source, SEARCH_DIRECTIVES)
 
 
 # -- reading --

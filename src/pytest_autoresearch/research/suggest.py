@@ -183,13 +183,14 @@ class _Search:
             folded = fold(self.baseline)
             text = _as_simplification(folded)
             path, is_there = self._place("folded", text, first="_1")
-            program = parse_experiment(path, self.context.project.experiments, text)
+            experiment = parse_experiment(path, self.context.project.experiments, text)
+            program = experiment.program(self.baseline, self.context.baseline.path)
         except (UsageError, SyntaxError, RecursionError, MemoryError):
             return []
-        is_simpler, sizes = compare_sizes(text, self.baseline)
+        is_simpler, sizes = compare_sizes(program.source, self.baseline)
         if not is_simpler or program.sha in self.programs or len(text.encode()) > SOURCE_BYTES:
             return []
-        return [Suggestion("simplification", program.name, path, sizes, 0.0, None if is_there else text)]
+        return [Suggestion("simplification", experiment.name, path, sizes, 0.0, None if is_there else text)]
 
     def _place(self, stem: str, text: str, first: str = "") -> tuple[Path, bool]:
         """The file for a text: one that has the same code, or a new one. Whether it is there."""
