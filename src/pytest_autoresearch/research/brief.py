@@ -122,9 +122,10 @@ def make_brief(context: Context) -> Brief:
 
 def _to_beat(context: Context, history: History) -> ToBeat:
     track, program, baseline = context.base_track, context.baseline_program, context.baseline
-    records = baseline.records(program, budget_of(track))
-    if records:
-        record = next((each for each in records if len(each.scores) >= track.seeds), records[0])
+    budget = budget_of(track)
+    records = [record for record in baseline.records_of(program) if record.fingerprint.get("budget") == budget]
+    record = max(records, key=lambda each: (min(len(each.scores), track.seeds), each.recorded_at), default=None)
+    if record and record.scores:
         scores = record.scores[: track.seeds]
         device, threads, torch = (record.fingerprint.get(key, "?") for key in ("device", "threads", "torch"))
         platform = f"{device}, {threads} threads, torch {torch}"
