@@ -170,7 +170,7 @@ def closing_line(history: History, trials_shown: bool) -> str:
     count = len(history.since_keep)
     line = f"{count} verdict{'s' * (count != 1)} since the last keep"
     if len(history.since_keep) == len(history.verdicts):
-        line = f"{count} verdict{'s' * (count != 1)}, none promoted yet"
+        line = f"{count} verdict{'s' * (count != 1)}, none kept yet"
     hidden = len(history.trials) * (not trials_shown)
     return line + f"; {hidden} trial{'s' * (hidden > 1)} of sweeps (--trials shows them)" * bool(hidden)
 

@@ -110,8 +110,9 @@ class History:
 
     @cached_property
     def since_keep(self) -> tuple[Entry, ...]:
-        """The verdicts since the last one that became the baseline."""
-        last = max((number for number, entry in enumerate(self.verdicts) if entry.is_baseline), default=-1)
+        """The verdicts since the last keep, whether it was promoted or not."""
+        kept = (number for number, entry in enumerate(self.verdicts) if entry.outcome is Outcome.KEPT)
+        last = max(kept, default=-1)
         return self.verdicts[last + 1 :]
 
 

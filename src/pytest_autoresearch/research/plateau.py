@@ -23,8 +23,8 @@ _SAFE = re.compile(r"[A-Za-z][\w/]{0,39}", re.ASCII)
 
 @dataclass(frozen=True)
 class Plateau:
-    """`since`: verdicts since the last one that was kept, promoted or not. `usual`: how many a keep took before; None
-    if nothing was ever kept, and then LEAST · TIMES verdicts are a plateau."""
+    """`since`: verdicts since the last keep. `usual`: how many verdicts a keep took on average before that; None if
+    nothing was ever kept, and then LEAST · TIMES verdicts are a plateau."""
 
     is_plateau: bool
     since: int
@@ -35,9 +35,9 @@ class Plateau:
 def plateau_of(history: History) -> Plateau:
     """Whether keeps have become much rarer than they were. If a keep comes with each verdict with probability 1/m, 3 m
     verdicts without one have a probability of exp(−3), one in 20."""
-    kept = [number for number, entry in enumerate(history.verdicts, 1) if entry.outcome is Outcome.KEPT]
-    since = len(history.verdicts) - (kept[-1] if kept else 0)
-    usual = kept[-1] / len(kept) if kept else None
+    kept = sum(entry.outcome is Outcome.KEPT for entry in history.verdicts)
+    since = len(history.since_keep)
+    usual = (len(history.verdicts) - since) / kept if kept else None
     return Plateau(since >= max(LEAST, TIMES * (LEAST if usual is None else usual)), since, usual)
 
 
