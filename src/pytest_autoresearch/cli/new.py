@@ -16,7 +16,7 @@ from pytest_autoresearch.programs.constants import constants_of, different, read
 from pytest_autoresearch.programs.edit import experiment_from_edit
 from pytest_autoresearch.programs.experiment import Experiment, Program, parse_errors, parse_experiment, read_experiment
 from pytest_autoresearch.programs.search_space import without_search_space
-from pytest_autoresearch.programs.spelling import nearest
+from pytest_autoresearch.programs.spelling import did_you_mean
 
 TEMPLATE = '''"""{title}: one line that says what changes and why it should help."""
 
@@ -130,8 +130,7 @@ def check_values(command: Command, path: Path, text: str, values: Mapping[str, V
     where = baseline.path if experiment.is_overlay else "the program"
     for name, value in values.items():
         if name not in constants:
-            similar = " or ".join(f"`{other}`" for other in nearest(name, constants))
-            hint = f"did you mean {similar}?" if similar else f"there is: {', '.join(constants)}"
+            hint = did_you_mean(name, constants) or f"there is: {', '.join(constants)}"
             raise UsageError(f"--set {name}: {where} has no such constant; {hint}")
         if isinstance(value, str) and not isinstance(constants[name], str):
             raise UsageError(f"--set {name}={one_line(value)}: in {where} it is no string but {constants[name]!r}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pytest_autoresearch.core.errors import NotJudged, UsageError
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
+from pytest_autoresearch.core.text import counted
 from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.programs.compare import same_program
@@ -132,6 +133,6 @@ def taken_back(context: Context, experiment: Experiment) -> list[str]:
     notes = []
     for promoted, changed in context.promoted_lines:
         for name, lines in lost_lines(experiment.source, changed).items():
-            count = f"{len(lines)} line{'s' * (len(lines) > 1)}"
+            count = counted(len(lines), "line")
             notes.append(f"replaces `{name}` without {count} that the promotion of {promoted} put there")
     return notes

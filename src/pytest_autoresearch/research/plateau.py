@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from pytest_autoresearch.core.records import Outcome
+from pytest_autoresearch.core.text import counted
 from pytest_autoresearch.research.families import CONSTANTS, Family
 from pytest_autoresearch.research.history import Entry, History
 from pytest_autoresearch.research.importance import Importance
@@ -81,7 +82,7 @@ def advice(
 
 def _judge(files: Sequence[str]) -> Iterable[Advice]:
     if files:
-        yield Advice("judge", f"{len(files)} file{'s' * (len(files) > 1)} without a verdict", (), "pytest experiments")
+        yield Advice("judge", f"{counted(len(files), 'file')} without a verdict", (), "pytest experiments")
 
 
 def _retest(usable: Sequence[NearMiss]) -> Iterable[Advice]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pytest_autoresearch.core.errors import NoExperiment, NotJudged, UsageError
 from pytest_autoresearch.core.records import Outcome, Verdict
+from pytest_autoresearch.core.text import counted
 from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.judging.judge import Judge
 from pytest_autoresearch.judging.plan import Plan, check_changes, check_track, make_plan
@@ -114,8 +115,8 @@ class Sweep:
             skipped = True
         if skipped:
             return ""  # its items say why
-        trials = f"{count} trial{'s' * (count != 1)} ({self.options.sampler}){done}"
-        return f"{name.as_posix()}: {trials}; {finalists} finalist{'s' * (finalists != 1)}"
+        trials = f"{counted(count, 'trial')} ({self.options.sampler}){done}"
+        return f"{name.as_posix()}: {trials}; {counted(finalists, 'finalist')}"
 
     # -- its points --
 
@@ -143,8 +144,8 @@ class Sweep:
         except UsageError as error:
             raise NoExperiment(context.shorten(error), error.detail) from None
         if self.options.trials is None:
-            keys = len(self._file.space.keys)
-            raise NotJudged(f"a sweep of {keys} constant{'s' * (keys > 1)}; --ar-trials N tries N points")
+            keys = counted(len(self._file.space.keys), "constant")
+            raise NotJudged(f"a sweep of {keys}; --ar-trials N tries N points")
         try:
             self._count  # noqa: B018  raises if the sampler cannot search the space
         except UsageError as error:
@@ -212,7 +213,7 @@ class Sweep:
         self._end_all()
         best = list(islice(self._better(name), rank))
         if len(best) < rank:
-            which = f"only {len(best)} trial{'s' * (len(best) > 1)}" if best else "no trial"
+            which = f"only {counted(len(best), 'trial')}" if best else "no trial"
             raise NotJudged(f"{which} beat the baseline on the search seed")
         return best[-1]
 
