@@ -11,7 +11,7 @@ from pytest_autoresearch.core.files import write_atomically
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.recording import program_before_edit
 from pytest_autoresearch.programs.arithmetic import Value
-from pytest_autoresearch.programs.combine import combine, described, overlay
+from pytest_autoresearch.programs.combine import combine, described, overlay, title_of
 from pytest_autoresearch.programs.constants import constants_of, different, read_setting, spell, with_constants
 from pytest_autoresearch.programs.edit import experiment_from_edit
 from pytest_autoresearch.programs.experiment import Experiment, Program, parse_errors, parse_experiment, read_experiment
@@ -73,11 +73,6 @@ def text_of(command: Command, path: Path, options: argparse.Namespace) -> str:
         check_values(command, path, text, values)
         text = described(with_constants(text, values), f"{spell(values)}:")
     return text
-
-
-def title_of(path: Path) -> str:
-    """The name of an experiment as the first words of its docstring."""
-    return path.stem.replace("_", " ").capitalize()
 
 
 def write(path: Path, text: str) -> None:

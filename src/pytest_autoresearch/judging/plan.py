@@ -50,9 +50,8 @@ def read(context: Context, path: Path) -> tuple[Experiment, Program]:
 
 def check_track(context: Context, experiment: Experiment) -> None:
     """NotJudged if the experiment is for another track."""
-    name = context.track.folder.name
-    if experiment.track and not f"{name}-".startswith(f"{experiment.track}-"):
-        raise NotJudged(f"only for track {experiment.track}; this is {name}")
+    if experiment.track and not context.track.is_meant_by(experiment.track):
+        raise NotJudged(f"only for track {experiment.track}; this is {context.track.folder.name}")
 
 
 def check_changes(context: Context, program: Program) -> None:

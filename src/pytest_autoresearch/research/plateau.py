@@ -109,7 +109,7 @@ def _sweep(
 ) -> Iterable[Advice]:
     by_hand = next((family for family in by_family if family.name == CONSTANTS), None)
     if constants:
-        first, file = constants[0], history.trials[-1].experiment.partition("[")[0]
+        first, file = constants[0], history.trials[-1].file
         why = f"of the constants this matters most ({first.share:.0%}); narrow its range around the best value:"
         path = f'"experiments/{file}.py"' if is_safe(file) and is_there(file) else "experiments/x.py"
         yield Advice("refine", why, (first.name, first.best), f"pytest {path} --ar-trials 20")

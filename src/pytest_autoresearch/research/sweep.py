@@ -198,7 +198,7 @@ class Sweep:
         if context.options.retest or context.options.rerun or context.provisional:
             return None
         history = History.read(context.ledger, context.track.name)
-        mine = [entry for entry in history.entries if entry.experiment.startswith(f"{self._file.name}[")]
+        mine = [entry for entry in history.entries if entry.file == self._file.name]
         earlier = dict.fromkeys(entry.baseline_sha for entry in reversed(mine) if entry.baseline_sha != today)
         if not earlier or self._done_on(today):
             return None
