@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-from pytest_autoresearch.core.errors import NoExperiment, NotJudged, UsageError
+from pytest_autoresearch.core.errors import LeftUnjudged, NoExperiment, NotJudged, UsageError
 from pytest_autoresearch.core.records import Outcome, Verdict
 from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.judging.judge import Judge
@@ -24,6 +24,7 @@ from pytest_autoresearch.programs.constants import constants_of, spell, with_con
 from pytest_autoresearch.programs.experiment import Experiment, Program, read_experiment
 from pytest_autoresearch.programs.search_space import (
     SearchSpace,
+    check_computed,
     check_keys,
     read_search_space,
     without_search_space,
@@ -143,10 +144,12 @@ class Sweep:
         With the sizes of the track, which constraints may use. UsageError if SEARCH_SPACE does not fit them.
         """
         context, path = self._context, self._context.baseline.path
-        constants = constants_of(self._program(self._structure).source)
+        source = self._program(self._structure).source
+        constants = constants_of(source)
         sizes = {"SEQUENCE_LENGTH": context.track.sequence_length, "VOCAB_SIZE": context.track.vocab_size}
         check_keys(replace(self._space, constraints=()), constants, self.path, path)
         check_keys(self._space, {**sizes, **constants}, self.path, path)
+        check_computed(self._space, source, self.path)
         return {**sizes, **constants}
 
     def _program(self, experiment: Experiment) -> Program:
@@ -290,6 +293,8 @@ class Sweep:
                 continue
             try:
                 self.try_point(free)
+            except LeftUnjudged:
+                raise  # who is best is not known yet
             except NotJudged:
                 left.discard(free)  # no point is left for it
 
