@@ -263,6 +263,7 @@ FOLDED = {
         "A().f",
     ),
     "a static method": ("@staticmethod\ndef g(x):\n    return x", "def f(self):\n    return self.g(3)", "A().f()"),
+    "a number": ("def g(self):\n    return 5", "def g(self):\n    return super().g().real", "A().g()"),
     "a value of several operations": (
         "def g(self, x):\n    return x + 1",
         "def g(self, x):\n    return 2 * super().g(x)",
@@ -349,6 +350,21 @@ LEFT = {
         "def __init__(self, width):\n    super().__init__(width)\n    self.y = 2",
         {},
     ),
+    "super in an f-string": (
+        "def g(self):\n    return 'width=' + str(3)",
+        'def g(self):\n    return f"{super().g()}, n=4"',
+        {},
+    ),
+    "no space behind super": (
+        "def g(self, x):\n    return x",
+        "def g(self, x):\n    return super().g(x)if x else 0",
+        {},
+    ),
+    "a return annotation that does something": (
+        "def g(self) -> draw():\n    return 1",
+        "def g(self):\n    return 2",
+        {},
+    ),
     "a decorated method": (
         "@torch.compile\ndef g(self, x):\n    return x",
         "def h(self):\n    return 1",
@@ -399,7 +415,18 @@ def test_classes_that_are_left_alone(name: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["globals()['A']", "exec('A()')", "A.__bases__", "A.__mro__", "sys.modules", "open('x')", "vars()", "A.__doc__"],
+    [
+        "globals()['A']",
+        "(globals, 1)[0]()['A']",
+        "getattr(__main__, 'A')",
+        "exec('A()')",
+        "A.__bases__",
+        "A.__mro__",
+        "sys.modules",
+        "open('x')",
+        "vars()",
+        "A.__doc__",
+    ],
 )
 def test_a_program_that_may_see_how_it_is_written_is_left_alone(line: str) -> None:
     program = two(F, F, run=line)
@@ -485,6 +512,14 @@ def test_what_nothing_uses_goes_and_what_uses_it() -> None:
         "X = 1\nX += 1",
         "X = 1\nprint('the X')",
         "X = Y = print()",
+        "NAMES = iter(LIST)\nX = list(NAMES)\nprint(NAMES)",  # uses up an iterator
+        "NAMES = (name for name in LIST)\nX = [name for name in NAMES]\nprint(NAMES)",
+        "NAMES = iter(LIST)\nX, Y = NAMES\nprint(NAMES)",
+        "X = max(LIST, key=note)",
+        "THING = draw()\nX = THING.size\nprint(THING)",  # may be a property
+        "THING = draw()\nX = THING + 1\nprint(THING)",
+        "LIST = []\nfill(LIST)\nX = LIST[0] + 1\nprint(LIST)",
+        "import somebodys_package",  # may do anything
     ],
 )
 def test_what_may_have_an_effect_stays(line: str) -> None:

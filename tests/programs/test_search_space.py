@@ -1,5 +1,6 @@
 """Search spaces, read as text."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pytest_autoresearch.programs.experiment import read_experiment
 from pytest_autoresearch.programs.ranges import Choices, Range
 from pytest_autoresearch.programs.search_space import (
     SearchSpace,
+    check_computed,
     check_keys,
     has_search_space,
     read_search_space,
@@ -228,3 +230,18 @@ def test_keys_and_names_must_be_constants_of_the_program():
         check('SEARCH_SPACE = {"BATCH_SIZE": [8, 16]}\nCONSTRAINTS = ["BATCHSIZE < 1"]')
     with pytest.raises(UsageError, match=r"^sweep.py:2: .*strings can be compared with == and !="):
         check('SEARCH_SPACE = {"BATCH_SIZE": [8, 16]}\nCONSTRAINTS = ["NAME < BATCH_SIZE"]')
+
+
+def test_a_constraint_on_a_constant_that_follows_a_key_says_what_to_write() -> None:
+    program = "WIDTH = 48\nHEADS: int = 3\nMLP_WIDTH = 4 * WIDTH\nINNER = MLP_WIDTH // 2\nWIDE = WIDTH\nWIDE = 7\n"
+    space = 'SEARCH_SPACE = {"WIDTH": [32, 64]}\n'
+    check_computed(read(f'{space}CONSTRAINTS = ["WIDTH * HEADS + WIDE <= 4096"]'), program, Path("sweep.py"))
+    check_computed(
+        read('SEARCH_SPACE = {"WIDTH": [1, 2], "MLP_WIDTH": [3, 4]}\nCONSTRAINTS = ["MLP_WIDTH >= WIDTH"]'),
+        program,
+        Path("sweep.py"),
+    )
+    for name, expression in [("MLP_WIDTH", "4 * WIDTH"), ("INNER", "MLP_WIDTH // 2")]:
+        line = rf"sweep.py:2: .*`{name}` changes with the keys; write .*\({re.escape(expression)}\)"
+        with pytest.raises(UsageError, match=line):
+            check_computed(read(f'{space}CONSTRAINTS = ["{name} <= 200"]'), program, Path("sweep.py"))

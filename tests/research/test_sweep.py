@@ -352,3 +352,21 @@ def test_a_sweep_beside_ordinary_experiments(project: TinyProject, fake: Landsca
     project.experiment("wider", "WIDTH = 640")
     done = project.run("--ar-trials", "2", "--ar-finalists", "1")
     assert re.search("(?m)^promoted wider: ", done.stdout.str())
+
+
+def test_where_trials_are_left_unjudged_the_finalists_are_too(project: TinyProject, fake: Landscape) -> None:
+    """Some trials have ended, so a best one could be named; but the session stops before the others."""
+    project.run("--ar-trials", "3", "--ar-finalists", "0")
+    done = project.run("--ar-trials", "5", "--ar-finalists", "1", "--ar-until", "3")
+    done.assert_outcomes(passed=3, skipped=3)
+    done.stdout.fnmatch_lines(["stopped after * left unjudged: 3 experiments*"])
+
+
+def test_a_constraint_on_what_follows_a_key_crashes_with_its_line(project: TinyProject, fake: Landscape) -> None:
+    project.experiment(
+        "sweep",
+        'SEARCH_SPACE = {"WIDTH": [8, 32]}\nCONSTRAINTS = ["INNER <= 64"]\nINNER = 4 * WIDTH\nBATCH_SIZE = INNER',
+    )
+    done = project.run("--ar-trials", "2", "--ar-finalists", "0", "-v")
+    assert "experiments/sweep.py:5: CONSTRAINTS: `INNER <= 64`: `INNER` changes with the keys" in done.stdout.str()
+    assert fake.specs == []

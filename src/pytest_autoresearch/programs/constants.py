@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import one_line
@@ -42,6 +42,22 @@ def constants_of(source: str) -> dict[str, Value]:
         if value:
             constants |= {name: value[0] for name in names if is_constant_name(name) and name not in DIRECTIVES}
     return constants
+
+
+def computed_from(source: str, keys: Collection[str]) -> dict[str, str]:
+    """The constants that follow a key, directly or through others, and how each is computed: `4 * WIDTH`.
+
+    The last binding of a name counts. Raises the errors of `parse`.
+    """
+    found: dict[str, str] = {}
+    for piece in pieces_of(source):
+        follows = not piece.names.mentions.isdisjoint({*keys, *found})
+        for name in piece.names.binds:
+            found.pop(name, None)
+        match piece.node:
+            case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value) if follows:
+                found |= {name: ast.unparse(value) for name in piece.names.binds - {*keys} if is_constant_name(name)}
+    return found
 
 
 def _computed(node: ast.expr, constants: Mapping[str, Value]) -> tuple[Value, ...]:

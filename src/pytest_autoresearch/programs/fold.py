@@ -26,12 +26,20 @@ def fold(source: str) -> str:
     folded = source
     while True:
         for simpler in _steps(folded):
-            parse(simpler)
-            if simpler != folded and compare_sizes(simpler, folded)[0]:
+            if simpler != folded and _is_valid(simpler) and compare_sizes(simpler, folded)[0]:
                 folded = simpler
                 break
         else:
             return folded
+
+
+def _is_valid(program: str) -> bool:
+    """Whether a step is valid Python: `super().f(x)if y else z` becomes `xif y else z`."""
+    try:
+        parse(program)
+    except SyntaxError:
+        return False
+    return True
 
 
 def _steps(source: str) -> Iterator[str]:

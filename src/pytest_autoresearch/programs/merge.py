@@ -102,7 +102,8 @@ def _check(old: Sequence[_Member], new: Sequence[_Member]) -> None:
             reads.visit(member.node)
             decorators = {ast.unparse(each) for each in getattr(member.node, "decorator_list", [])}
             at_once = Names()
-            at_once.visit(member.node.args if isinstance(member.node, ast.FunctionDef) else member.node)
+            for part in _evaluated(member.node):
+                at_once.visit(part)
             if not is_plain or not decorators <= DECORATORS or at_once.runs or reads.acts:
                 raise Unsafe
             if reads.reads & bound or (member.name.startswith("__") and member.name not in SPECIAL):
@@ -110,6 +111,13 @@ def _check(old: Sequence[_Member], new: Sequence[_Member]) -> None:
             supers = [part for part in ast.walk(member.node) if isinstance(part, ast.Name) and part.id == "super"]
             if len(supers) > sum(is_super(part) for part in ast.walk(member.node)):
                 raise Unsafe
+
+
+def _evaluated(node: ast.stmt) -> list[ast.AST]:
+    """The parts of a member that run when the class is made, without decorators."""
+    if not isinstance(node, ast.FunctionDef):
+        return [node]
+    return [node.args, *([node.returns] if node.returns else [])]
 
 
 def _replaced(old: _Member, new: _Member | None) -> _Member:

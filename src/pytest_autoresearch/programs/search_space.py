@@ -17,7 +17,7 @@ from pytest_autoresearch.programs.arithmetic import (
     names_of_condition,
     shortfall,
 )
-from pytest_autoresearch.programs.constants import is_constant_name, written
+from pytest_autoresearch.programs.constants import computed_from, is_constant_name, written
 from pytest_autoresearch.programs.experiment import parse_errors
 from pytest_autoresearch.programs.ranges import Choices, Range, exact
 from pytest_autoresearch.programs.spelling import did_you_mean
@@ -259,6 +259,17 @@ def check_keys(space: SearchSpace, constants: Mapping[str, Value], path: Path, b
             shortfall(_condition(constraint), {**constants, **{key: allowed[0] for key, allowed in space.keys.items()}})
         except TypeError as error:
             raise UsageError(f"{where}: {one_line(str(error))}; strings can be compared with == and != only") from None
+
+
+def check_computed(space: SearchSpace, source: str, path: Path) -> None:
+    """UsageError: a constraint names a constant that the program computes from a key. It would have its old value."""
+    computed = computed_from(source, space.keys)
+    for constraint in space.constraints:
+        for name in sorted(names_of_condition(_condition(constraint)) & computed.keys()):
+            raise UsageError(
+                f"{path}:{space.lines.get(constraint, 1)}: CONSTRAINTS: `{_short(constraint)}`: `{name}` changes with "
+                f"the keys; write what it is computed from, ({_short(computed[name])}), in its place"
+            )
 
 
 def _hint(name: str, known: Mapping[str, Value]) -> str:

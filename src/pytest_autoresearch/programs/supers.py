@@ -66,7 +66,7 @@ def with_value(method: ast.FunctionDef, before: ast.FunctionDef, super_: ast.AST
     if (there.mentions - {argument.arg for argument in before.args.args}) & locals_here:
         raise Unsafe
     value = ast.get_source_segment("\n".join(lines), last.value) or ""
-    is_atom = isinstance(last.value, ast.Call | ast.Attribute | ast.Name | ast.Subscript | ast.Constant)
+    is_atom = isinstance(last.value, ast.Call | ast.Attribute | ast.Name | ast.Subscript)
     begin, end = first_line(method) - 1, method.end_lineno
     before_call = lines[call.lineno - 1].encode()[: call.col_offset].decode()
     after_call = lines[(call.end_lineno or 0) - 1].encode()[call.end_col_offset :].decode()
@@ -95,10 +95,13 @@ def _is_call_of(node: ast.AST, function: ast.AST) -> bool:
 
 
 def _in_the_open(node: ast.AST) -> Iterator[ast.AST]:
-    """The parts of a function that are in no function, class or comprehension of its own scope inside it."""
+    """The parts of a function that are in no function, class or comprehension of its own scope inside it.
+
+    Those of f-strings are left out: Python 3.11 does not know where they stand.
+    """
     for child in ast.iter_child_nodes(node):
         yield child
-        scopes = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        scopes = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.JoinedStr
         if not isinstance(child, scopes | ast.GeneratorExp | ast.ListComp | ast.SetComp | ast.DictComp):
             yield from _in_the_open(child)
 

@@ -5,6 +5,7 @@ A statement goes only if it does nothing but bind names. What `train` needs alwa
 
 import ast
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 
@@ -13,7 +14,19 @@ from pytest_autoresearch.programs.size import runs_text
 from pytest_autoresearch.programs.statements import Piece, pieces_of
 
 HIDING = frozenset(
-    {"locals", "vars", "dir", "sys", "inspect", "importlib", "get_objects", "get_referrers", "get_type_hints"}
+    {
+        "globals",
+        "__main__",
+        "locals",
+        "vars",
+        "dir",
+        "sys",
+        "inspect",
+        "importlib",
+        "get_objects",
+        "get_referrers",
+        "get_type_hints",
+    }
     | {"__class__", "__name__", "__qualname__", "__module__", "__annotations__", "__mro__", "__base__", "__bases__"}
     | {"__subclasses__", "__init_subclass__", "__set_name__", "__slots__", "__new__", "__getattribute__", "metaclass"}
 )
@@ -23,6 +36,13 @@ HARMLESS = frozenset(
     | {"str", "sum", "tuple"}
 )
 """Functions of Python whose calls only return a value. Those of `math` are like that, too."""
+KNOWN = sys.stdlib_module_names | {"numpy", "torch", "pytest_autoresearch"}
+"""Packages whose import changes nothing that a program does."""
+DOING = (
+    *(ast.Attribute, ast.Subscript, ast.Starred, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Call),
+    *(ast.FormattedValue, ast.ListComp, ast.SetComp, ast.DictComp),
+)
+"""Expressions that run code of the objects in them, as a property or `__add__`, or use up an iterator."""
 LINE_LENGTH = 120
 _COMMENT = re.compile(r"(?:[ \t\f]*#[^\n]*\n)+\Z")  # the comment right above a statement
 
@@ -65,7 +85,16 @@ class Uses:
         self.bound = set[str]().union(*(piece.names.binds for piece in pieces))
         nodes = (node for piece in pieces for node in ast.walk(piece.node))
         self.attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-        self.removable = {id(piece) for piece in pieces if self._only_binds(piece)}
+        self.active = set[str]()  # names of what may run code of this program when it is used
+        self.removable = set[int]()
+        for piece in pieces:
+            if self._only_binds(piece):
+                self.removable.add(id(piece))
+                if any(isinstance(node, ast.GeneratorExp) for node in ast.walk(piece.node)):
+                    self.active |= piece.names.binds
+            elif not piece.is_import:
+                names = piece.names
+                self.active |= names.writes | (names.reads & self.bound - self._imported if names.acts else set())
 
     def is_unused(self, piece: Piece) -> bool:
         """Whether a statement may go."""
@@ -79,6 +108,10 @@ class Uses:
         names = [alias for alias in node.names if (alias.asname or alias.name) in self.used]
         code = ast.unparse(ast.ImportFrom(node.module, names, node.level))
         return piece.code if len(names) == len(node.names) or len(code) > LINE_LENGTH else code
+
+    @cached_property
+    def _imported(self) -> set[str]:
+        return set[str]().union(*(piece.names.binds for piece in self.pieces if piece.is_import))
 
     @cached_property
     def used(self) -> set[str]:
@@ -125,14 +158,16 @@ class Uses:
             return False
         if isinstance(node, ast.Import | ast.ImportFrom):
             is_special = isinstance(node, ast.ImportFrom) and (node.module == "__future__" or node.names[0].name == "*")
-            return not is_special and not self._may_load(piece)
+            return not is_special and _is_known(node) and not self._may_load(piece)
         if isinstance(node, ast.ClassDef) and not names.binds <= self.plain_classes:
             return False
         if getattr(node, "decorator_list", None):
             return False
         _, *parts = _at_once(node)
         plain = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
-        return isinstance(node, plain) and not any(self._has_effect(part) for part in parts)
+        does = any(isinstance(part, DOING) or _unpacks(part) for part in [node, *parts])
+        is_settled = not does or self.active.isdisjoint(names.reads)
+        return isinstance(node, plain) and is_settled and not any(self._has_effect(part) for part in parts)
 
     def _may_load(self, piece: Piece) -> bool:
         """Whether an import may load a module that is used by its path: `import a.b as c`, and then `a.b.f()`."""
@@ -142,7 +177,7 @@ class Uses:
     def _has_effect(self, node: ast.AST) -> bool:
         match node:
             case ast.Call(func=ast.Name(id=name)):
-                return name not in HARMLESS or name in self.bound
+                return name not in HARMLESS or name in self.bound or bool(node.keywords)  # key=f calls f
             case ast.Call(func=ast.Attribute(value=ast.Name(id=name))):
                 return name != "math"
             case ast.FunctionDef() | ast.AsyncFunctionDef():
@@ -150,6 +185,15 @@ class Uses:
             case ast.Assign() | ast.AnnAssign() | ast.Pass() | ast.Expr():
                 return False
         return isinstance(node, ast.stmt | ast.Call | ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom)
+
+
+def _is_known(node: ast.Import | ast.ImportFrom) -> bool:
+    modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+    return all(module.partition(".")[0] in KNOWN for module in modules)
+
+
+def _unpacks(node: ast.AST) -> bool:
+    return isinstance(node, ast.Tuple | ast.List) and isinstance(node.ctx, ast.Store)
 
 
 def _at_once(node: ast.AST) -> Iterator[ast.AST]:

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-from pytest_autoresearch.core.errors import NoExperiment, NotJudged, UsageError
+from pytest_autoresearch.core.errors import LeftUnjudged, NoExperiment, NotJudged, UsageError
 from pytest_autoresearch.core.records import Outcome, Verdict
 from pytest_autoresearch.core.text import counted
 from pytest_autoresearch.core.track import digest
@@ -246,6 +246,8 @@ class Sweep:
                 continue
             try:
                 self.try_point(free)
+            except LeftUnjudged:
+                raise  # who is best is not known yet
             except NotJudged:
                 left.discard(free)  # no point is left for it
 

@@ -11,6 +11,7 @@ from pytest_autoresearch.programs.constants import constants_of, spell, with_con
 from pytest_autoresearch.programs.experiment import Experiment, Program, read_experiment
 from pytest_autoresearch.programs.search_space import (
     SearchSpace,
+    check_computed,
     check_keys,
     read_search_space,
     without_search_space,
@@ -51,10 +52,12 @@ class SweepFile:
         With the sizes of the track, which constraints may use. UsageError if SEARCH_SPACE does not fit them.
         """
         context, path = self.context, self.context.baseline.path
-        constants = constants_of(self._program(self.structure).source)
+        source = self._program(self.structure).source
+        constants = constants_of(source)
         sizes = {"SEQUENCE_LENGTH": context.track.sequence_length, "VOCAB_SIZE": context.track.vocab_size}
         check_keys(replace(self.space, constraints=()), constants, self.path, path)
         check_keys(self.space, {**sizes, **constants}, self.path, path)
+        check_computed(self.space, source, self.path)
         return {**sizes, **constants}
 
     def at(self, name: str, values: dict[str, Value]) -> tuple[Experiment, Program]:
