@@ -335,6 +335,7 @@ def test_json(judged: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
     assert (first["kind"], first["file"], first["is_there"]) == ("kept", "experiments/narrow.py", True)
     assert first["command"] == "pytest experiments/narrow.py --ar-retest --ar-track cpu"
     assert (second["kind"], second["parts"], second["is_there"]) == ("pair", ["narrow", "small"], False)
+    assert second["command"].startswith("autoresearch --ar-track cpu new narrow_and_small --combine narrow small && ")
     assert second["expected_gain"] == pytest.approx(0.0296, abs=1e-4)
 
 
