@@ -69,6 +69,9 @@ class Silent:
     def run_ended(self, label: str, result: RunResult) -> None:
         """Nothing is shown."""
 
+    def say(self, line: str) -> None:
+        """Nothing is shown."""
+
     def preparing(self) -> AbstractContextManager[Callable[[str, float], None]]:
         """Nothing is shown."""
         return nullcontext(lambda stage, done: None)

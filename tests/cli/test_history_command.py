@@ -158,7 +158,7 @@ def test_without_a_verdict_there_is_one_friendly_line(say: Say) -> None:
 @pytest.mark.usefixtures("ledger")
 def test_an_unknown_column_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["history", "--sort=-dalta"]) == 2
-    assert capsys.readouterr().err == "autoresearch: --sort -dalta: no such column; did you mean delta?\n"
+    assert capsys.readouterr().err == "autoresearch: --sort -dalta: no such column; did you mean `delta`?\n"
 
 
 @pytest.mark.usefixtures("ledger")

@@ -128,7 +128,7 @@ def test_json(judged: TinyProject, say: Say) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--evidence", "wid"], "wid: no verdict on track cpu; did you mean wide?"),
+        (["--evidence", "wid"], "wid: no verdict on track cpu; did you mean `wide`?"),
         (["--evidence", "q"], "q: no verdict on track cpu; `autoresearch history` lists all"),
         (["wide", "--json"], "--json: only what `show --evidence` prints is there as JSON"),
     ],

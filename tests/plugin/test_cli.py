@@ -103,8 +103,8 @@ def test_prepare_says_what_there_is(here: TinyProject, capsys: pytest.CaptureFix
     ("arguments", "words"),
     [
         (["show", "nothing"], "experiments/nothing.py: no such experiment; there is: wide"),
-        (["show", "wid"], "experiments/wid.py: no such experiment; did you mean wide?"),
-        (["diff", "Wide"], "experiments/Wide.py: no such experiment; did you mean wide?"),
+        (["show", "wid"], "experiments/wid.py: no such experiment; did you mean `wide`?"),
+        (["diff", "Wide"], "experiments/Wide.py: no such experiment; did you mean `wide`?"),
         (["--track", "tpu", "show", "wide"], "no track 'tpu'; there is: cpu"),
         *(
             (

@@ -281,6 +281,13 @@ def test_an_overlay_that_does_not_fit_the_baseline(read, tmp_path):
         experiment.program(BASELINE, "train.py")
 
 
+def test_directives_are_no_part_of_a_complete_program(read):
+    """A promoted simplification does not leave its GOAL in the baseline."""
+    source = 'import math\n\n# a goal\nGOAL = "simplify"\nTRACK = "cpu"\n\n\ndef train(run):\n    return math\n'
+    program = read(source).program("", "train.py").source
+    assert program == "import math\n\n\ndef train(run):\n    return math\n"
+
+
 def test_an_overlay_of_nothing_is_the_baseline(read):
     for content in ("from baseline import *", "from baseline import *\n# nothing\nTRACK = 'cpu'\n"):
         assert read(content).program(BASELINE, "train.py") == Program(BASELINE)

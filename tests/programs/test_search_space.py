@@ -226,8 +226,7 @@ def test_keys_and_names_must_be_constants_of_the_program():
         check_keys(read(text), constants, Path("sweep.py"), "train.py")
 
     check('SEARCH_SPACE = {"BATCH_SIZE": [8, 16]}\nCONSTRAINTS = ["BATCH_SIZE * LEARNING_RATE < 1"]')
-    known = "there are BATCH_SIZE, LEARNING_RATE, NAME"
-    with pytest.raises(UsageError, match=rf"^sweep.py:2: .*`LEARNING_RATES`.*did you mean `LEARNING_RATE`\?; {known}"):
+    with pytest.raises(UsageError, match=r"^sweep.py:2: .*`LEARNING_RATES`.*did you mean `LEARNING_RATE`\?$"):
         check('SEARCH_SPACE = {"BATCH_SIZE": [8, 16],\n"LEARNING_RATES": (0, 1)}')
     with pytest.raises(UsageError, match=r"^sweep.py:2: .*`BATCHSIZE` is neither a key.*did you mean `BATCH_SIZE`\?"):
         check('SEARCH_SPACE = {"BATCH_SIZE": [8, 16]}\nCONSTRAINTS = ["BATCHSIZE < 1"]')

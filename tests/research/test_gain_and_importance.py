@@ -10,9 +10,10 @@ from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.core.track import Track, read_track
 from pytest_autoresearch.judging.ledger import Ledger
 from pytest_autoresearch.judging.verdict import decide, paired_p_value
+from pytest_autoresearch.programs.constants import spelled_in
 from pytest_autoresearch.research.gain import least_gain
 from pytest_autoresearch.research.history import History
-from pytest_autoresearch.research.importance import explained, importances, settings_of
+from pytest_autoresearch.research.importance import explained, importances
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_with_one_seed_any_lower_score_is_kept(track: Track) -> None:
     ],
 )
 def test_the_constants_of_a_trial(description: str, settings: dict[str, str]) -> None:
-    assert settings_of(description) == settings
+    assert spelled_in(description) == settings
 
 
 def test_the_share_that_groups_explain() -> None:

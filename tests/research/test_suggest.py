@@ -218,7 +218,7 @@ def test_the_folded_baseline_is_suggested_judged_and_promoted(project: TinyProje
     layered(project)
     (found,) = suggested(project)
     assert (found.kind, found.name, found.gain) == ("simplification", "folded_1", 0.0)
-    assert found.why == "130 tokens of code, the baseline has 136"
+    assert found.why == "119 tokens of code, the baseline has 136"
     found.write()
     text = found.path.read_text()
     assert text.startswith('"""The baseline without layers that promotions have left: ')
@@ -229,7 +229,7 @@ def test_the_folded_baseline_is_suggested_judged_and_promoted(project: TinyProje
     night = judge(project)
     assert night.verdicts["folded_1"].outcome is Outcome.KEPT
     assert night.verdicts["folded_1"].delta == 0.0
-    assert (project.path / "baseline/cpu/train.py").read_text() == text
+    assert (project.path / "baseline/cpu/train.py").read_text() == text.replace('\nGOAL = "simplify"\n', "")
     assert suggested(project) == []
 
 
@@ -247,9 +247,8 @@ def test_another_baseline_is_folded_into_another_file(project: TinyProject) -> N
     assert names_of(project) == ["folded_2"]
 
 
-def test_without_a_margin_or_with_too_little_to_fold_there_is_no_simplification(project: TinyProject) -> None:
-    layered(project, "\nUNUSED = 1\n")  # GOAL itself costs more
-    assert suggested(project) == []
+def test_without_a_margin_there_is_no_simplification(project: TinyProject) -> None:
+    layered(project)
     layered_track = (project.path / "baseline/cpu/track.toml").read_text()
     write(project.path / "baseline/cpu/train.py", BASELINE + UNUSED)
     assert names_of(project) == ["folded_1"]

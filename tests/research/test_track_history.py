@@ -8,6 +8,7 @@ from fakes import result, verdict_of
 from pytest_autoresearch.core.records import Outcome, Record, RunStats
 from pytest_autoresearch.judging.ledger import Ledger
 from pytest_autoresearch.research.history import History
+from pytest_autoresearch.research.plateau import plateau_of
 
 
 def written(root: Path) -> Ledger:
@@ -43,6 +44,16 @@ def test_every_verdict_is_one_entry(tmp_path: Path) -> None:
     assert (first.changes, first.reason) == (("MLP", "WIDTH"), "not below the baseline")
     assert (first.val_bpb, first.delta, first.runs, first.lines_added) == (1.25, 0.01, 1, 3)
     assert history.verdicts[-1].val_bpb is None
+
+
+def test_a_keep_that_was_not_promoted_is_a_keep(tmp_path: Path) -> None:
+    ledger = written(tmp_path)
+    ledger.log(verdict_of(experiment="d", outcome=Outcome.KEPT, finished_at="2026-01-05T00:00:00+00:00"))
+    ledger.log(verdict_of(experiment="e", finished_at="2026-01-06T00:00:00+00:00"))
+    history = History.read(ledger, "cpu")
+    assert [entry.experiment for entry in history.baselines] == ["baseline", "b"]
+    assert [entry.experiment for entry in history.since_keep] == ["e"]
+    assert plateau_of(history).since == 1
 
 
 def test_lines_that_people_have_broken_are_left_out(tmp_path: Path) -> None:

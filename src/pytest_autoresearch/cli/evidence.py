@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from pytest_autoresearch.cli.command import Command
-from pytest_autoresearch.cli.history import track_of
+from pytest_autoresearch.cli.history import to_the_minute, track_of
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Verdict
 from pytest_autoresearch.core.text import escaped, quoted
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.words import verdict_line
 from pytest_autoresearch.programs.compare import unified_diff
-from pytest_autoresearch.programs.spelling import nearest
+from pytest_autoresearch.programs.spelling import did_you_mean
 from pytest_autoresearch.research.history import History
 
 BLOCKS, GAP = "▁▂▃▄▅▆▇█", " "
@@ -89,8 +89,7 @@ def verdicts_on(command: Command, name: str) -> list[Verdict]:
     hint = "`autoresearch history` lists all"
     if any(entry.experiment == name for entry in entries):
         raise UsageError(f"{name}: its evidence is gone from {context.relative(context.evidence.folder)}/; {hint}")
-    if near := nearest(name, {entry.experiment for entry in entries}):
-        hint = f"did you mean {' or '.join(near)}?"
+    hint = did_you_mean(name, {entry.experiment for entry in entries}) or hint
     raise UsageError(f"{name}: no verdict on track {track}; {hint}")
 
 
@@ -133,9 +132,9 @@ def last_lines(path: Path) -> list[str] | None:
 def lines_of(found: Found) -> list[str]:
     """The evidence as lines that print. What the program wrote stands behind a mark."""
     *earlier, latest = found.verdicts
-    lines = [f"{verdict.finished_at[:16].replace('T', ' ')} {verdict_line(verdict)}" for verdict in earlier]
+    lines = [f"{to_the_minute(verdict.finished_at)} {verdict_line(verdict)}" for verdict in earlier]
     lines += [""] * bool(earlier)
-    lines += [f"{latest.experiment} on track {latest.track}, {latest.finished_at[:16].replace('T', ' ')} UTC"]
+    lines += [f"{latest.experiment} on track {latest.track}, {to_the_minute(latest.finished_at)} UTC"]
     lines += [verdict_line(latest), *quoted(latest.detail)]
     if not latest.runs:
         return [escaped(line) for line in [*lines, "", "it was not run"]]

@@ -12,9 +12,9 @@ from tabulate import tabulate
 from pytest_autoresearch.cli.command import Command, Commands
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome
-from pytest_autoresearch.core.text import escaped, one_line
+from pytest_autoresearch.core.text import counted, cut, escaped, one_line
 from pytest_autoresearch.judging.project import Options
-from pytest_autoresearch.programs.spelling import nearest
+from pytest_autoresearch.programs.spelling import did_you_mean
 from pytest_autoresearch.research.history import Entry, History
 
 CHANGES_WIDTH = 24
@@ -105,8 +105,7 @@ def ordered(entries: Sequence[Entry], column: str, names: dict[str, str]) -> lis
     """The entries by a column, from the highest if its name begins with `-`. UsageError if there is no such column."""
     known, name = columns(names), column.removeprefix("-")
     if name not in known:
-        near = nearest(name, known)
-        hint = f"did you mean {near[0]}?" if near else f"there is: {', '.join(known)}"
+        hint = did_you_mean(name, known) or f"there is: {', '.join(known)}"
         raise UsageError(f"--sort {column}: no such column; {hint}")
     value = known[name]
     having = [entry for entry in entries if value(entry) is not None]
@@ -121,15 +120,13 @@ def table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
     def row(entry: Entry) -> list[str]:
         numbers = (entry.val_bpb, ".4f"), (entry.delta, "+.4f"), (entry.p_value, ".2g")
         changes = one_line(values["changes"](entry))
-        if terminal and len(changes) > CHANGES_WIDTH:
-            changes = changes[: CHANGES_WIDTH - 1] + "…"
         return [
-            escaped(entry.finished_at[:16].replace("T", " ")),
+            escaped(to_the_minute(entry.finished_at)),
             escaped(entry.experiment),
             *("" if number is None else format(number, spec) for number, spec in numbers),
             entry.outcome.upper() + ", promoted" * entry.is_baseline,
             escaped(values["baseline"](entry)),
-            changes,
+            cut(changes, CHANGES_WIDTH) if terminal else changes,
             one_line(entry.description),
         ]
 
@@ -144,7 +141,12 @@ def fitting(lines: Sequence[str]) -> list[str]:
     if not sys.stdout.isatty():
         return list(lines)
     width = shutil.get_terminal_size().columns
-    return [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
+    return [cut(line, width) for line in lines]
+
+
+def to_the_minute(time: str) -> str:
+    """A time of ISO 8601 without what is below a minute: `2026-01-31 12:05`."""
+    return time[:16].replace("T", " ")
 
 
 # -- the lineage --
@@ -167,12 +169,11 @@ def lineage_table(history: History) -> str:
 
 def closing_line(history: History, trials_shown: bool) -> str:
     """How many verdicts there are since the last keep, and how many trials are not shown."""
-    count = len(history.since_keep)
-    line = f"{count} verdict{'s' * (count != 1)} since the last keep"
+    line = f"{counted(len(history.since_keep), 'verdict')} since the last keep"
     if len(history.since_keep) == len(history.verdicts):
-        line = f"{count} verdict{'s' * (count != 1)}, none promoted yet"
+        line = f"{counted(len(history.verdicts), 'verdict')}, none kept yet"
     hidden = len(history.trials) * (not trials_shown)
-    return line + f"; {hidden} trial{'s' * (hidden > 1)} of sweeps (--trials shows them)" * bool(hidden)
+    return line + f"; {counted(hidden, 'trial')} of sweeps (--trials shows them)" * bool(hidden)
 
 
 def as_json(history: History, entries: Sequence[Entry]) -> dict[str, Any]:

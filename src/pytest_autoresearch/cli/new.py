@@ -11,12 +11,12 @@ from pytest_autoresearch.core.files import write_atomically
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.recording import program_before_edit
 from pytest_autoresearch.programs.arithmetic import Value
-from pytest_autoresearch.programs.combine import combine, described, overlay
+from pytest_autoresearch.programs.combine import combine, described, overlay, title_of
 from pytest_autoresearch.programs.constants import constants_of, different, read_setting, spell, with_constants
 from pytest_autoresearch.programs.edit import experiment_from_edit
 from pytest_autoresearch.programs.experiment import Experiment, Program, parse_errors, parse_experiment, read_experiment
 from pytest_autoresearch.programs.search_space import without_search_space
-from pytest_autoresearch.programs.spelling import nearest
+from pytest_autoresearch.programs.spelling import did_you_mean
 
 TEMPLATE = '''"""{title}: one line that says what changes and why it should help."""
 
@@ -75,11 +75,6 @@ def text_of(command: Command, path: Path, options: argparse.Namespace) -> str:
     return text
 
 
-def title_of(path: Path) -> str:
-    """The name of an experiment as the first words of its docstring."""
-    return path.stem.replace("_", " ").capitalize()
-
-
 def write(path: Path, text: str) -> None:
     """Write a new file. UsageError if there is one."""
     try:
@@ -130,8 +125,7 @@ def check_values(command: Command, path: Path, text: str, values: Mapping[str, V
     where = baseline.path if experiment.is_overlay else "the program"
     for name, value in values.items():
         if name not in constants:
-            similar = " or ".join(f"`{other}`" for other in nearest(name, constants))
-            hint = f"did you mean {similar}?" if similar else f"there is: {', '.join(constants)}"
+            hint = did_you_mean(name, constants) or f"there is: {', '.join(constants)}"
             raise UsageError(f"--set {name}: {where} has no such constant; {hint}")
         if isinstance(value, str) and not isinstance(constants[name], str):
             raise UsageError(f"--set {name}={one_line(value)}: in {where} it is no string but {constants[name]!r}")

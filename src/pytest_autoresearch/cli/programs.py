@@ -15,7 +15,7 @@ from pytest_autoresearch.judging.plan import taken_back
 from pytest_autoresearch.judging.project import Project
 from pytest_autoresearch.programs.compare import same_program, unified_diff
 from pytest_autoresearch.programs.experiment import Experiment, read_experiment
-from pytest_autoresearch.programs.spelling import nearest
+from pytest_autoresearch.programs.spelling import did_you_mean
 
 
 def add_commands(commands: Commands) -> None:
@@ -79,9 +79,8 @@ def find(project: Project, name: str) -> Path:
         files = (file.relative_to(project.experiments) for file in sorted(project.experiments.rglob("[!_]*.py")))
         known = [file.with_suffix("").as_posix() for file in files]
         wanted = path.relative_to(project.experiments).with_suffix("").as_posix()
-        if near := nearest(wanted, known):
-            raise UsageError(f"{path}: no such experiment; did you mean {' or '.join(near)}?")
-        raise UsageError(f"{path}: no such experiment; there is: {', '.join(known) or 'none'}")
+        hint = did_you_mean(wanted, known) or f"there is: {', '.join(known) or 'none'}"
+        raise UsageError(f"{path}: no such experiment; {hint}")
     return path
 
 

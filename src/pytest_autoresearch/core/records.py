@@ -22,6 +22,11 @@ class Outcome(StrEnum):
     DISQUALIFIED = "disqualified"
     TRIED = "tried"  # a trial of a sweep that has a score: one run on the search seed, no finding
 
+    @property
+    def has_score(self) -> bool:
+        """Whether a verdict with this outcome has a val_bpb."""
+        return self in (Outcome.KEPT, Outcome.DISCARDED, Outcome.TRIED)
+
 
 @dataclass(frozen=True)
 class RunStats:

@@ -1,4 +1,4 @@
-"""Text that others have written: read with a limit, and made safe to show.
+"""Text for people. What others have written is read with a limit, and made safe to show.
 
 What is shown cannot move the cursor, begin a line or look like the tool's.
 """
@@ -50,6 +50,16 @@ def name_of(path: Path, root: Path) -> str:
 def one_line(text: str) -> str:
     """The text as one line: a space for each stretch of white space, and the rest `escaped`."""
     return escaped(" ".join(text.split()))
+
+
+def cut(text: str, width: int) -> str:
+    """The text in at most so many characters; `…` ends one that was longer."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def counted(number: int, word: str) -> str:
+    """`1 verdict`, `2 verdicts`."""
+    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def quoted(text: str) -> list[str]:

@@ -51,6 +51,10 @@ class Track:
     max_memory_growth: float | None = None
     """How much more memory than the baseline an experiment may use, as a share of the baseline's memory."""
 
+    def is_meant_by(self, name: str) -> bool:
+        """Whether `TRACK = name` in an experiment means this track: `cuda` also means `cuda-24gb`."""
+        return f"{self.folder.name}-".startswith(f"{name}-")
+
     @property
     def program_path(self) -> Path:
         return self.folder / "train.py"

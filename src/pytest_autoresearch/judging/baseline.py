@@ -76,12 +76,6 @@ class Baseline:
                 return stored
         return Record(program.sha, program.code_sha, fingerprint)
 
-    def records(self, program: Program, budget: str) -> list[Record]:
-        """The complete records of this program under this budget, on any platform; the latest first."""
-        found = [record for record in self._read().records if _is_of(record, program)]
-        found = [record for record in found if record.fingerprint.get("budget") == budget and record.scores]
-        return sorted(found, key=lambda record: record.recorded_at, reverse=True)
-
     def lost(self, record: Record) -> float:
         """By how many val_bpb the platform's best record so far, of any program, is below this one; 0 if none is."""
         return max(0.0, _above(self._read().best.get(digest(record.fingerprint), []), record.scores))

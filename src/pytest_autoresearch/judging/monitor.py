@@ -22,6 +22,9 @@ class RunMonitor(Protocol):
     def run_ended(self, label: str, result: RunResult) -> None:
         """The run with this label has a result."""
 
+    def say(self, line: str) -> None:
+        """Something to know before the next run."""
+
     def preparing(self) -> AbstractContextManager[Callable[[str, float], None]]:
         """A block in which data is prepared. Yields the function that receives its progress: (stage, 0 to 1)."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pytest_autoresearch.core.errors import NotJudged, UsageError
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
+from pytest_autoresearch.core.text import counted
 from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.programs.compare import same_program
@@ -49,9 +50,8 @@ def read(context: Context, path: Path) -> tuple[Experiment, Program]:
 
 def check_track(context: Context, experiment: Experiment) -> None:
     """NotJudged if the experiment is for another track."""
-    name = context.track.folder.name
-    if experiment.track and not f"{name}-".startswith(f"{experiment.track}-"):
-        raise NotJudged(f"only for track {experiment.track}; this is {name}")
+    if experiment.track and not context.track.is_meant_by(experiment.track):
+        raise NotJudged(f"only for track {experiment.track}; this is {context.track.folder.name}")
 
 
 def check_changes(context: Context, program: Program) -> None:
@@ -132,6 +132,6 @@ def taken_back(context: Context, experiment: Experiment) -> list[str]:
     notes = []
     for promoted, changed in context.promoted_lines:
         for name, lines in lost_lines(experiment.source, changed).items():
-            count = f"{len(lines)} line{'s' * (len(lines) > 1)}"
+            count = counted(len(lines), "line")
             notes.append(f"replaces `{name}` without {count} that the promotion of {promoted} put there")
     return notes

@@ -8,7 +8,7 @@ from pathlib import Path
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import now
 from pytest_autoresearch.core.records import Record, RunStats
-from pytest_autoresearch.core.track import fingerprint
+from pytest_autoresearch.core.track import budget_of
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.judge import FIXED_SEED, Judge
 from pytest_autoresearch.programs.experiment import Program
@@ -29,7 +29,7 @@ def check_changed_by_hand(context: Context) -> None:
 
     Otherwise an idea that was edited into the training script would become the baseline without being judged.
     """
-    record = context.baseline.unknown_since(context.baseline_program, fingerprint(context.track, "")["budget"])
+    record = context.baseline.unknown_since(context.baseline_program, budget_of(context.track))
     if record is None or context.options.record:
         return
     what = "another program"
@@ -57,7 +57,7 @@ def program_before_edit(context: Context, edited: Program) -> Program:
             "is the recorded program: nothing was edited" if same else "only comments or layout differ from the record"
         )
         raise UsageError(f"{path}: {what}; nothing to judge")
-    record = context.baseline.unknown_since(edited, fingerprint(context.track, "")["budget"])
+    record = context.baseline.unknown_since(edited, budget_of(context.track))
     if record is None:
         raise UsageError(
             f"{path}: has no record, so nothing says what it was; put it back, record it with `pytest experiments`, "

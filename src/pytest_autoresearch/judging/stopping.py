@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from pytest_autoresearch.core.files import write_atomically
 from pytest_autoresearch.core.records import Outcome, Verdict, check_types
+from pytest_autoresearch.core.text import counted
 from pytest_autoresearch.judging.evidence import Evidence
 
 
@@ -44,7 +45,7 @@ class StopRule:
             if tally.best is not None and tally.best <= self.until:
                 return f"--ar-until {self.until:g} is reached, {tally.best:.4f}"
         if self.patience is not None and tally.without_keep >= self.patience:
-            return f"--ar-patience {self.patience} verdict{'s' * (self.patience > 1)} without a keep"
+            return f"--ar-patience {counted(self.patience, 'verdict')} without a keep"
         return ""
 
 

@@ -48,6 +48,7 @@ class Trials:
         with context.evidence.lock(plan.key), context.evidence.lock(context.relative(folder)):
             if again := self.plan(plan.experiment, plan.program).replayed:
                 return again  # another process has tried it while this one waited
+            self.judge.monitor.say(f"{plan.experiment.name}: {plan.experiment.constants}")
             verdict = verdict_on(context, plan, self._judgement(plan, search.scores[0]), search)
             context.evidence.save(verdict)
         return verdict

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_autoresearch.core.errors import LeftUnjudged, UsageError
-from pytest_autoresearch.core.text import escaped
+from pytest_autoresearch.core.text import cut, escaped
 from pytest_autoresearch.plugin.items import ExperimentFile, ExperimentItem, is_experiment, is_sweep, sweep_of
 from pytest_autoresearch.plugin.session import SESSION, SHARED, session_of
 from pytest_autoresearch.plugin.settings import pytest_addoption as pytest_addoption
@@ -187,9 +187,7 @@ def on_one_line(report: pytest.TestReport, config: pytest.Config, line: str) -> 
             if reporter := config.pluginmanager.getplugin("terminalreporter"):
                 reporter.currentfspath = config.rootpath / path  # else pytest leaves out the percentage of this line
     room = max(20, writer.fullwidth - column - len(head) - len(" [100%]") - 2)
-    if len(line) > room and config.get_verbosity() <= 0:
-        line = line[: room - 1] + "…"
-    return head + line
+    return head + (line if config.get_verbosity() > 0 else cut(line, room))
 
 
 class Controller:

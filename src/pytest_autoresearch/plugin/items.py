@@ -80,7 +80,7 @@ class ExperimentItem(pytest.Item):
         """The plan with a note of the experiment's twin, which is also said before the experiment trains."""
         if plan.replayed or not (twin := twins_of(self.config).note(plan)):
             return plan
-        session_of(self.config).monitor.say(f"{plan.experiment.name}: {twin}")  # type: ignore[attr-defined]
+        session_of(self.config).monitor.say(f"{plan.experiment.name}: {twin}")
         return replace(plan, note="; ".join(filter(None, (plan.note, twin))))
 
     @property

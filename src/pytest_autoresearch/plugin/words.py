@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
-from pytest_autoresearch.core.text import escaped, one_line, quoted
+from pytest_autoresearch.core.text import counted, escaped, one_line, quoted
 from pytest_autoresearch.judging.summary import SessionHeader, SessionSummary
 from pytest_autoresearch.judging.words import baseline_of, verdict_line
 
@@ -26,7 +26,7 @@ def header_lines(header: SessionHeader, runs: bool = True) -> list[str]:
     track, record = header.track, header.record
     lines = [
         f"autoresearch: track {track.name} on {header.device} ({header.threads} threads), "
-        f"{track.budget} a run, {track.seeds} seed{'s' * (track.seeds > 1)}, {header.isolation}"
+        f"{track.budget} a run, {counted(track.seeds, 'seed')}, {header.isolation}"
     ]
     if record is None:
         lines.append(f"autoresearch: corpus {track.corpus} is not in the cache" + ": it will be fetched first" * runs)
@@ -95,7 +95,7 @@ def stopped_line(summary: SessionSummary) -> str:
     rest = f"{summary.unjudged} experiments; the next session judges them"
     if summary.unjudged == 1:
         rest = "1 experiment; the next session judges it"
-    return f"stopped after {own} verdict{'s' * (own != 1)}: {summary.stopped}; left unjudged: {rest}"
+    return f"stopped after {counted(own, 'verdict')}: {summary.stopped}; left unjudged: {rest}"
 
 
 def table(summary: SessionSummary) -> str:

@@ -62,6 +62,11 @@ def overlay(description: str, track: str | None, *changes: str) -> str:
     return re.sub(r"^(TRACK = .*\n)(?=.)", r"\1\n", text, count=1, flags=re.MULTILINE)
 
 
+def title_of(path: Path) -> str:
+    """The name of an experiment as the first words of its docstring."""
+    return path.stem.replace("_", " ").capitalize()
+
+
 def docstring(description: str) -> str:
     """A docstring of one line, not longer than LINE. The text may have any characters."""
     return f'"""{_escaped(textwrap.shorten(description, LINE, placeholder=" …"))}"""'

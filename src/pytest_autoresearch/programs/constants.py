@@ -10,6 +10,7 @@ from pytest_autoresearch.programs.arithmetic import NotArithmetic, Value, comput
 from pytest_autoresearch.programs.splice import DIRECTIVES, splice
 from pytest_autoresearch.programs.statements import parse, pieces_of
 
+_SPELLED = re.compile(r"([^\W\d]\w*)=(\S+?)(?=:?(?:\s|$))")
 _WORD = re.compile(r"[^\W\d]\w*")
 
 
@@ -100,6 +101,18 @@ def written(value: Value) -> str:
 def spell(values: Mapping[str, Value]) -> str:
     """Constants in one line, `LEARNING_RATE=0.002 BATCH_SIZE=16`. A space inside a string is written as an escape."""
     return " ".join(f"{name}={written(value)}".replace(" ", r"\x20") for name, value in values.items())
+
+
+def spelled_in(description: str) -> dict[str, str]:
+    """What `spell` has put at the beginning of a description, as text: `LEARNING_RATE=0.002 BATCH_SIZE=16: Rates.`"""
+    found: dict[str, str] = {}
+    at = 0
+    while (match := _SPELLED.match(description, at)) and match[1].isupper():
+        found[match[1]] = match[2]
+        at = match.end() + 1
+        if description[match.end() : at] != " ":
+            break
+    return found
 
 
 def read_setting(text: str) -> tuple[str, Value]:

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.programs.combine import described, overlay
+from pytest_autoresearch.programs.combine import described, overlay, title_of
 from pytest_autoresearch.programs.compare import code_sha, same_program
 from pytest_autoresearch.programs.experiment import SOURCE_BYTES, Experiment, parse_errors, parse_experiment
 from pytest_autoresearch.programs.history import changed_names
@@ -20,7 +20,7 @@ def experiment_from_edit(old: str, edited: str, path: Path, root: Path, track: s
 
     Comments that were edited come along. UsageError if it would not be an experiment. Raises the errors of `parse`.
     """
-    title = path.stem.replace("_", " ").capitalize()
+    title = title_of(path)
     names = ", ".join(changed_names(old, edited))
     changes = "".join(_changed_statements(old, edited))
     text = overlay(f"{title}: changes {names}" if names else title, track, f"from baseline import *\n{changes}")

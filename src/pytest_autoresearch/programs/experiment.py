@@ -10,9 +10,9 @@ from pathlib import Path
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import name_of, one_line, read_source
 from pytest_autoresearch.programs.compare import code_sha, literal, sha256
-from pytest_autoresearch.programs.spelling import nearest, unknown_names
-from pytest_autoresearch.programs.splice import is_overlay_line, splice
-from pytest_autoresearch.programs.statements import DEPTH, Piece, parse, pieces_of, unix
+from pytest_autoresearch.programs.spelling import did_you_mean, unknown_names
+from pytest_autoresearch.programs.splice import DIRECTIVES, is_overlay_line, splice
+from pytest_autoresearch.programs.statements import DEPTH, Piece, parse, pieces_of, unix, without
 
 SOURCE_BYTES, LITERAL_CHARACTERS = 64_000, 10_000
 """The most bytes of source that an experiment may have, and the most characters in its strings and numbers together.
@@ -69,7 +69,7 @@ class Experiment:
         UsageError if an overlay binds a name that nothing uses, or if the program would define no `train`.
         """
         if not self.is_overlay:
-            return Program(self.source)
+            return Program(without(self.source, DIRECTIVES))
         with parse_errors(baseline_path):
             base = pieces_of(baseline_source)
         with parse_errors(self.path):
@@ -77,11 +77,9 @@ class Experiment:
                 raise UsageError(f"{baseline_path}: defines no `train`, and neither does {self.path}; a program must")
             for name, line in unknown_names(baseline_source, self.source).items():
                 known = {other for piece in base for other in piece.names.binds}
-                similar = " or ".join(f"`{other}`" for other in nearest(name, known))
-                hint = f"; did you mean {similar}?" if similar else ""
-                raise UsageError(
-                    f"{self.path}:{line}: `{name}`: {baseline_path} has no such name, and nothing uses it{hint}"
-                )
+                problem = f"{baseline_path} has no such name, and nothing uses it"
+                problem = "; ".join(filter(None, (problem, did_you_mean(name, known))))
+                raise UsageError(f"{self.path}:{line}: `{name}`: {problem}")
         with parse_errors(f"{self.path}, applied to {baseline_path}"):  # the error names a line of the program
             return Program(splice(baseline_source, self.source))
 

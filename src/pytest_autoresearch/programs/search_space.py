@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.text import one_line
+from pytest_autoresearch.core.text import cut, one_line
 from pytest_autoresearch.programs.arithmetic import (
     NotArithmetic,
     Value,
@@ -20,9 +20,9 @@ from pytest_autoresearch.programs.arithmetic import (
 from pytest_autoresearch.programs.constants import computed_from, is_constant_name, written
 from pytest_autoresearch.programs.experiment import parse_errors
 from pytest_autoresearch.programs.ranges import Choices, Range, exact
-from pytest_autoresearch.programs.spelling import nearest
+from pytest_autoresearch.programs.spelling import did_you_mean
 from pytest_autoresearch.programs.splice import DIRECTIVES, SEARCH_DIRECTIVES
-from pytest_autoresearch.programs.statements import Piece, parse, pieces_of
+from pytest_autoresearch.programs.statements import Piece, parse, pieces_of, without
 
 ALLOWED = "`log(low, high)`, `(low, high)`, `(low, high, step)` or `[choice, …]`"
 OPERATORS = "+ - * / // % ** min max abs < <= > >= == != and or not"
@@ -74,18 +74,7 @@ def has_search_space(source: str) -> bool:
 
 def without_search_space(source: str) -> str:
     """The source without SEARCH_SPACE, CONSTRAINTS, VARY and the comments directly above them. Errors of `parse`."""
-    pieces = pieces_of(source)
-    if not any(_is_search(piece) for piece in pieces):
-        return source
-    kept = [
-        piece.lead[: piece.lead.rfind("\n\n") + 1] if _is_search(piece) else piece.lead + piece.code + piece.rest
-        for piece in pieces
-    ]
-    return "".join(kept).rstrip() + "\n"
-
-
-def _is_search(piece: Piece) -> bool:
-    return bool(piece.names.writes) and piece.names.writes <= SEARCH_DIRECTIVES
+    return without(source, SEARCH_DIRECTIVES)
 
 
 # -- reading --
@@ -252,9 +241,8 @@ def _text(node: ast.AST) -> str:
     return _short(ast.unparse(node))
 
 
-def _short(text: str, width: int = 60) -> str:
-    text = one_line(text)
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+def _short(text: str) -> str:
+    return cut(one_line(text), 60)
 
 
 # -- what a space says about a program --
@@ -263,17 +251,15 @@ def _short(text: str, width: int = 60) -> str:
 def check_keys(space: SearchSpace, constants: Mapping[str, Value], path: Path, baseline_path: Path | str) -> None:
     """UsageError: a key, or a name in a constraint, is no constant of the program; or a constraint compares what cannot
     be compared. `constants` are those of the program without the sweep's values."""
-    there = ", ".join(sorted(constants)) or "none"
     for key in space.keys:
         if key not in constants:
             problem = f"SEARCH_SPACE: `{key}`: {baseline_path} has no such constant with a value that is written out"
-            raise UsageError(f"{path}:{space.lines.get(key, 1)}: {problem}{_hint(key, constants)}; there are {there}")
+            raise UsageError(f"{path}:{space.lines.get(key, 1)}: {problem}; {_hint(key, constants)}")
     for constraint in space.constraints:
         where = f"{path}:{space.lines.get(constraint, 1)}: CONSTRAINTS: `{_short(constraint)}`"
         for name in sorted(names_of_condition(_condition(constraint)) - constants.keys()):
             raise UsageError(
-                f"{where}: `{name}` is neither a key nor a constant of {baseline_path}"
-                f"{_hint(name, constants)}; there are {there}"
+                f"{where}: `{name}` is neither a key nor a constant of {baseline_path}; {_hint(name, constants)}"
             )
         try:
             shortfall(_condition(constraint), {**constants, **{key: allowed[0] for key, allowed in space.keys.items()}})
@@ -293,5 +279,4 @@ def check_computed(space: SearchSpace, source: str, path: Path) -> None:
 
 
 def _hint(name: str, known: Mapping[str, Value]) -> str:
-    similar = " or ".join(f"`{other}`" for other in nearest(name, known))
-    return f"; did you mean {similar}?" if similar else ""
+    return did_you_mean(name, known) or f"there is: {', '.join(sorted(known)) or 'none'}"

@@ -23,6 +23,12 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     return [other for close in difflib.get_close_matches(name.lower(), spelled) for other in spelled[close]][:3]
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``did you mean `a` or `b`?`` with the nearest names; "" if none resembles this one."""
+    similar = " or ".join(f"`{other}`" for other in nearest(name, known))
+    return f"did you mean {similar}?" if similar else ""
+
+
 def unknown_names(baseline: str, overlay: str) -> dict[str, int]:
     """New names of an overlay that nothing uses, and the line of each. New: the baseline neither binds nor mentions it.
 

@@ -9,7 +9,7 @@ import io
 import re
 import tokenize
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
@@ -244,3 +244,19 @@ def matched(pattern: re.Pattern[str], source: str, at: int) -> re.Match[str]:
     match = pattern.match(source, at)
     assert match is not None
     return match
+
+
+def without(source: str, names: Collection[str]) -> str:
+    """The source without the statements that bind only these names, and without the comments directly above them.
+
+    Raises the errors of `parse`.
+    """
+    pieces = pieces_of(source)
+    dropped = [bool(piece.names.writes) and piece.names.writes <= {*names} for piece in pieces]
+    if not any(dropped):
+        return source
+    kept = [
+        piece.lead[: piece.lead.rfind("\n\n") + 1] if drop else piece.lead + piece.code + piece.rest
+        for piece, drop in zip(pieces, dropped, strict=True)
+    ]
+    return "".join(kept).rstrip() + "\n"

@@ -16,12 +16,13 @@ from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.core.text import name_of, one_line
 from pytest_autoresearch.core.track import Track, budget_of
 from pytest_autoresearch.judging.context import Context
+from pytest_autoresearch.programs.constants import spelled_in
 from pytest_autoresearch.programs.experiment import parse_errors
 from pytest_autoresearch.programs.statements import pieces_of
 from pytest_autoresearch.research.families import Family, Trouble, families, troubles
 from pytest_autoresearch.research.gain import Gain, least_gain
 from pytest_autoresearch.research.history import Entry, History
-from pytest_autoresearch.research.importance import Importance, importances, settings_of
+from pytest_autoresearch.research.importance import Importance, importances
 from pytest_autoresearch.research.near_misses import NearMiss, near_misses
 from pytest_autoresearch.research.plateau import Advice, Plateau, advice, plateau_of
 
@@ -122,9 +123,10 @@ def make_brief(context: Context) -> Brief:
 
 def _to_beat(context: Context, history: History) -> ToBeat:
     track, program, baseline = context.base_track, context.baseline_program, context.baseline
-    records = baseline.records(program, budget_of(track))
-    if records:
-        record = next((each for each in records if len(each.scores) >= track.seeds), records[0])
+    budget = budget_of(track)
+    records = [record for record in baseline.records_of(program) if record.fingerprint.get("budget") == budget]
+    record = max(records, key=lambda each: (min(len(each.scores), track.seeds), each.recorded_at), default=None)
+    if record and record.scores:
         scores = record.scores[: track.seeds]
         device, threads, torch = (record.fingerprint.get(key, "?") for key in ("device", "threads", "torch"))
         platform = f"{device}, {threads} threads, torch {torch}"
@@ -153,7 +155,7 @@ def _defined(source: str) -> dict[str, bool]:
 def _untried(history: History, defined: Mapping[str, bool]) -> dict[str, Sequence[str]]:
     """The names of today's program that no entry has changed; none if the ledger does not say what entries changed."""
     changed = {name for entry in history.entries for name in entry.changes}
-    changed |= {name for entry in history.trials for name in settings_of(entry.description)}
+    changed |= {name for entry in history.trials for name in spelled_in(entry.description)}
     names = [name for name in defined if name not in changed] if changed or not history.verdicts else []
     constants = [name for name in names if defined[name]]
     return {"constants": constants, "definitions": [name for name in names if not defined[name]]}
@@ -161,17 +163,17 @@ def _untried(history: History, defined: Mapping[str, bool]) -> dict[str, Sequenc
 
 def _without_verdict(history: History, root: Path, track: Track) -> list[str]:
     """The experiments of this track, by name, that the ledger does not have."""
-    judged = {entry.experiment.partition("[")[0] for entry in history.entries}
+    judged = {entry.file for entry in history.entries}
     paths = (path for path in sorted(root.rglob("[!_.]*.py")) if path.name != "conftest.py")
     new = (path for path in paths if one_line(name_of(path, root)).replace('"', "'") not in judged)
     return [name_of(path, root) for path in islice(new, FILES) if _is_for(path, track)]
 
 
 def _is_for(path: Path, track: Track) -> bool:
-    """Whether a file's TRACK, if it has one, is this track, or begins its name."""
+    """Whether a file sets no TRACK, or means this one."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             found = _TRACK.search(file.read(10_000))
     except OSError:
         return False
-    return found is None or f"{track.folder.name}-".startswith(f"{found[1]}-")
+    return found is None or track.is_meant_by(found[1])

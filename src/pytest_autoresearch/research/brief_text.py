@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pytest_autoresearch.core.records import Outcome
-from pytest_autoresearch.core.text import one_line
+from pytest_autoresearch.core.text import counted, one_line
 from pytest_autoresearch.research.brief import GOAL, Brief
 from pytest_autoresearch.research.families import CONSTANTS, UNKNOWN, Family, Trouble
 from pytest_autoresearch.research.history import Entry
@@ -74,13 +74,13 @@ class _Page:
     def _goal(self) -> list[str]:
         track, counts = self.brief.track, self.brief.counts
         corpus = f"corpus {self._text(track.corpus)}, vocabulary {track.vocab_size}"
-        size = f"sequences of {track.sequence_length} tokens, {_count(track.seeds, 'seed')}"
+        size = f"sequences of {track.sequence_length} tokens, {counted(track.seeds, 'seed')}"
         lines = [f"# Track {self._name(track.name)}: brief", "", RULE, "", GOAL]
         lines.append(f"- Track: {track.device}, {track.budget} a run, {corpus}, {size}.")
         lines += [self._to_beat(), self._gain()]
         kinds = f"{counts['kept']} kept ({counts['promoted']} promoted), {counts['discarded']} discarded"
-        said = f"{_count(counts['verdicts'], 'verdict')}: {kinds}, {counts['failed']} without a score"
-        trials = f"; {_count(counts['trials'], 'trial')} of sweeps" * bool(counts["trials"])
+        said = f"{counted(counts['verdicts'], 'verdict')}: {kinds}, {counts['failed']} without a score"
+        trials = f"; {counted(counts['trials'], 'trial')} of sweeps" * bool(counts["trials"])
         lines.append(f"- So far: {said if counts['verdicts'] else 'no verdict yet'}{trials}.")
         return lines
 
@@ -165,7 +165,7 @@ class _Page:
         if miss.promotions_since is None:
             met = "unknown"
         elif miss.promotions_since:
-            met = f"{self._name(miss.met)}, {_count(miss.promotions_since, 'baseline')} ago"
+            met = f"{self._name(miss.met)}, {counted(miss.promotions_since, 'baseline')} ago"
         p = "" if miss.entry.p_value is None else f" p {miss.entry.p_value:.2g}"
         said = f"{_delta(miss.entry)}{p}{' kept' * miss.kept}, met {met}"
         return f"{self._name(miss.entry.experiment)}{said}: {self._text(miss.entry.description)}"
@@ -193,7 +193,7 @@ class _Page:
             "nothing was kept before" if plateau.usual is None else f"one took {plateau.usual:.1f} on average before"
         )
         lines = [f"## Plateau: {'yes' if plateau.is_plateau else 'no'}"]
-        lines.append(f"{_count(plateau.since, 'verdict')} since the last keep; {usual}. Rule: {plateau.rule}.")
+        lines.append(f"{counted(plateau.since, 'verdict')} since the last keep; {usual}. Rule: {plateau.rule}.")
         for each in self.brief.advice if plateau.is_plateau else self.brief.advice[:3]:
             names = f" {self._names(each.names)}" if each.names else ""
             lines.append(f"- {each.what}: {each.why}{names}: `{each.command}`")
@@ -229,7 +229,3 @@ def quote(text: str, at_most: int) -> str:
 
 def _delta(entry: Entry) -> str:
     return "" if entry.delta is None else f" {entry.delta:+.4f}"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'s' * (number != 1)}"

@@ -13,8 +13,6 @@ CONSTANTS = "constants"
 UNKNOWN = "not recorded"
 """The family of verdicts from before the ledger had the column `changes`."""
 
-SCORED = (Outcome.KEPT, Outcome.DISCARDED, Outcome.TRIED)
-
 
 @dataclass(frozen=True)
 class Family:
@@ -31,7 +29,7 @@ class Family:
     @property
     def without_score(self) -> int:
         """How many crashed, or ended without a score for another reason."""
-        return sum(entry.outcome not in SCORED for entry in self.entries)
+        return sum(not entry.outcome.has_score for entry in self.entries)
 
     @property
     def best_delta(self) -> float | None:
@@ -88,6 +86,6 @@ def troubles(verdicts: Iterable[Entry]) -> list[Trouble]:
     """The reasons for runs without a score, the commonest first. Reasons that differ only in numbers are one."""
     members: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in verdicts:
-        if entry.outcome not in SCORED:
+        if not entry.outcome.has_score:
             members[entry.outcome, re.sub(r"\d+(?:\.\d+)?", "0", entry.reason)].append(entry)
     return sorted((Trouble(entries[-1], len(entries)) for entries in members.values()), key=lambda found: -found.count)

@@ -15,7 +15,10 @@ _TRIAL = re.compile(r"\[\d+\]$")
 
 @dataclass(frozen=True)
 class Entry:
-    """One verdict as the ledger has it. `val_bpb` is None without a score; `delta` and `p_value`, if they are empty."""
+    """One verdict as the ledger has it. `val_bpb`, `delta` and `p_value` are None where the ledger has none.
+
+    `changes` are the top-level names that the program defines otherwise than its baseline.
+    """
 
     experiment: str
     description: str
@@ -36,6 +39,11 @@ class Entry:
     baseline_sha: str
     commit: str
     finished_at: str
+
+    @property
+    def file(self) -> str:
+        """The name of the experiment's file, as `file_of`."""
+        return file_of(self.experiment)
 
     @property
     def is_baseline(self) -> bool:
@@ -110,9 +118,15 @@ class History:
 
     @cached_property
     def since_keep(self) -> tuple[Entry, ...]:
-        """The verdicts since the last one that became the baseline."""
-        last = max((number for number, entry in enumerate(self.verdicts) if entry.is_baseline), default=-1)
+        """The verdicts since the last keep, whether it was promoted or not."""
+        kept = (number for number, entry in enumerate(self.verdicts) if entry.outcome is Outcome.KEPT)
+        last = max(kept, default=-1)
         return self.verdicts[last + 1 :]
+
+
+def file_of(experiment: str) -> str:
+    """The name of an experiment's file: `sweep` for `sweep[07]` and `sweep[finalist-1]`."""
+    return experiment.partition("[")[0]
 
 
 def _is_recorded(entry: Entry) -> bool:
@@ -122,7 +136,7 @@ def _is_recorded(entry: Entry) -> bool:
 def _entry(row: Mapping[str, str]) -> Entry | None:
     try:
         outcome = Outcome(row["verdict"])
-        has_score = outcome in (Outcome.KEPT, Outcome.DISCARDED, Outcome.TRIED) and float(row["val_bpb"]) > 0
+        has_score = outcome.has_score and float(row["val_bpb"]) > 0
         return Entry(
             experiment=_text(row["experiment"]),
             description=_text(row["description"]),

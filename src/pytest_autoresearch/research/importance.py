@@ -7,19 +7,17 @@ went wrong does not decide. A group is one value, or a quarter of the trials whe
 """
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from pytest_autoresearch.programs.constants import spelled_in
 from pytest_autoresearch.research.history import Entry
 
 LEAST = 8
 """Fewer trials say nothing."""
 GROUPS = 4
-
-_SETTING = re.compile(r"([^\W\d]\w*)=(\S+?)(?=:?(?:\s|$))")
 
 
 @dataclass(frozen=True)
@@ -36,24 +34,12 @@ class Importance:
     highest: float | None
 
 
-def settings_of(description: str) -> dict[str, str]:
-    """The constants at the beginning of a trial's description, as in `LEARNING_RATE=0.002 BATCH_SIZE=16: Rates.`."""
-    found: dict[str, str] = {}
-    at = 0
-    while (match := _SETTING.match(description, at)) and match[1].isupper():
-        found[match[1]] = match[2]
-        at = match.end() + 1
-        if description[match.end() : at] != " ":
-            break
-    return found
-
-
 def importances(trials: Iterable[Entry]) -> list[Importance]:
     """The constants of sweeps with enough trials and more than one value, the most important first."""
     points: dict[str, list[tuple[str, float]]] = defaultdict(list)
     for entry in trials:
         if entry.delta is not None:
-            for name, value in settings_of(entry.description).items():
+            for name, value in spelled_in(entry.description).items():
                 points[name].append((value, entry.delta))
     enough = {name: of_it for name, of_it in points.items() if len(of_it) >= LEAST and len({v for v, _ in of_it}) > 1}
     found = [_importance(name, of_it) for name, of_it in enough.items()]

@@ -1,4 +1,4 @@
-"""Near misses: ideas that were almost kept, or kept and never promoted. A later baseline may be kinder to them."""
+"""Near misses: ideas that were almost kept, or kept and never promoted. On a later baseline they may be kept."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from pytest_autoresearch.judging.verdict import FUTILITY
 from pytest_autoresearch.research.history import Entry, History
 
 NEAR = FUTILITY
-"""A discarded idea with a lower score than the baseline's and a p-value below this is near: no run of it was hopeless
-by the verdict's own rule, so it was trained with every seed."""
+"""A discarded idea is near if it scored lower than the baseline with a p-value below this. At the verdict's own limit
+for giving up, such an idea was trained with every seed."""
 
 
 @dataclass(frozen=True)

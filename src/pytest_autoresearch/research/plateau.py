@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from pytest_autoresearch.core.records import Outcome
+from pytest_autoresearch.core.text import counted
 from pytest_autoresearch.research.families import CONSTANTS, Family
 from pytest_autoresearch.research.history import Entry, History
 from pytest_autoresearch.research.importance import Importance
@@ -23,8 +24,8 @@ _SAFE = re.compile(r"[A-Za-z][\w/]{0,39}", re.ASCII)
 
 @dataclass(frozen=True)
 class Plateau:
-    """`since`: verdicts since the last one that was kept, promoted or not. `usual`: how many a keep took before; None
-    if nothing was ever kept, and then LEAST · TIMES verdicts are a plateau."""
+    """`since`: verdicts since the last keep. `usual`: how many verdicts a keep took on average before that; None if
+    nothing was ever kept, and then LEAST · TIMES verdicts are a plateau."""
 
     is_plateau: bool
     since: int
@@ -35,9 +36,9 @@ class Plateau:
 def plateau_of(history: History) -> Plateau:
     """Whether keeps have become much rarer than they were. If a keep comes with each verdict with probability 1/m, 3 m
     verdicts without one have a probability of exp(−3), one in 20."""
-    kept = [number for number, entry in enumerate(history.verdicts, 1) if entry.outcome is Outcome.KEPT]
-    since = len(history.verdicts) - (kept[-1] if kept else 0)
-    usual = kept[-1] / len(kept) if kept else None
+    kept = sum(entry.outcome is Outcome.KEPT for entry in history.verdicts)
+    since = len(history.since_keep)
+    usual = (len(history.verdicts) - since) / kept if kept else None
     return Plateau(since >= max(LEAST, TIMES * (LEAST if usual is None else usual)), since, usual)
 
 
@@ -81,7 +82,7 @@ def advice(
 
 def _judge(files: Sequence[str]) -> Iterable[Advice]:
     if files:
-        yield Advice("judge", f"{len(files)} file{'s' * (len(files) > 1)} without a verdict", (), "pytest experiments")
+        yield Advice("judge", f"{counted(len(files), 'file')} without a verdict", (), "pytest experiments")
 
 
 def _retest(usable: Sequence[NearMiss]) -> Iterable[Advice]:
@@ -108,7 +109,7 @@ def _sweep(
 ) -> Iterable[Advice]:
     by_hand = next((family for family in by_family if family.name == CONSTANTS), None)
     if constants:
-        first, file = constants[0], history.trials[-1].experiment.partition("[")[0]
+        first, file = constants[0], history.trials[-1].file
         why = f"of the constants this matters most ({first.share:.0%}); narrow its range around the best value:"
         path = f'"experiments/{file}.py"' if is_safe(file) and is_there(file) else "experiments/x.py"
         yield Advice("refine", why, (first.name, first.best), f"pytest {path} --ar-trials 20")

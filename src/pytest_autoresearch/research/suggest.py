@@ -21,7 +21,6 @@ from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.core.text import read_source
 from pytest_autoresearch.judging import plan
 from pytest_autoresearch.judging.context import Context
-from pytest_autoresearch.judging.verdict import FUTILITY
 from pytest_autoresearch.programs.combine import combine
 from pytest_autoresearch.programs.compare import same_program
 from pytest_autoresearch.programs.experiment import SOURCE_BYTES, Experiment, Program, parse_experiment
@@ -31,6 +30,7 @@ from pytest_autoresearch.programs.size import compare_sizes
 from pytest_autoresearch.programs.splice import changes_of
 from pytest_autoresearch.programs.statements import pieces_of
 from pytest_autoresearch.research.history import Entry, History
+from pytest_autoresearch.research.near_misses import near_misses
 
 READ, PAIRED, TRIED = 40, 10, 20
 """The most files to read, ideas to combine, and pairs to try: a history may have thousands of ideas."""
@@ -76,17 +76,10 @@ def expected_gain(entry: Entry) -> float:
 
 
 def ideas_of(history: History) -> list[Entry]:
-    """The latest verdict on each experiment that was kept or nearly, and never promoted; the most promising first."""
+    """The near misses with a lower score than their baseline's that were never promoted; the most promising first."""
     promoted = {entry.experiment for entry in history.verdicts if entry.is_baseline}
-    latest = {entry.experiment: entry for entry in history.verdicts if entry.experiment not in promoted}
-    return sorted(filter(_is_promising, latest.values()), key=expected_gain, reverse=True)
-
-
-def _is_promising(entry: Entry) -> bool:
-    if entry.delta is None or entry.delta >= 0:
-        return False
-    nearly = entry.outcome is Outcome.DISCARDED and entry.p_value is not None and entry.p_value < FUTILITY
-    return nearly or entry.outcome is Outcome.KEPT
+    near = [miss.entry for miss in near_misses(history) if miss.entry.experiment not in promoted]
+    return sorted((entry for entry in near if (entry.delta or 0.0) < 0), key=expected_gain, reverse=True)
 
 
 class _Search:
@@ -183,13 +176,14 @@ class _Search:
             folded = fold(self.baseline)
             text = _as_simplification(folded)
             path, is_there = self._place("folded", text, first="_1")
-            program = parse_experiment(path, self.context.project.experiments, text)
+            experiment = parse_experiment(path, self.context.project.experiments, text)
+            program = experiment.program(self.baseline, self.context.baseline.path)
         except (UsageError, SyntaxError, RecursionError, MemoryError):
             return []
-        is_simpler, sizes = compare_sizes(text, self.baseline)
+        is_simpler, sizes = compare_sizes(program.source, self.baseline)
         if not is_simpler or program.sha in self.programs or len(text.encode()) > SOURCE_BYTES:
             return []
-        return [Suggestion("simplification", program.name, path, sizes, 0.0, None if is_there else text)]
+        return [Suggestion("simplification", experiment.name, path, sizes, 0.0, None if is_there else text)]
 
     def _place(self, stem: str, text: str, first: str = "") -> tuple[Path, bool]:
         """The file for a text: one that has the same code, or a new one. Whether it is there."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pytest_autoresearch.core.errors import LeftUnjudged, NoExperiment, NotJudged, UsageError
 from pytest_autoresearch.core.records import Outcome, Verdict
+from pytest_autoresearch.core.text import counted
 from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.judging.judge import Judge
 from pytest_autoresearch.judging.plan import Plan, check_changes, check_track, make_plan
@@ -20,17 +21,10 @@ from pytest_autoresearch.judging.recording import stored_record
 from pytest_autoresearch.judging.session import Session
 from pytest_autoresearch.judging.trial import SEARCH_SEED, Trials
 from pytest_autoresearch.programs.arithmetic import Value
-from pytest_autoresearch.programs.constants import constants_of, spell, with_constants
-from pytest_autoresearch.programs.experiment import Experiment, Program, read_experiment
-from pytest_autoresearch.programs.search_space import (
-    SearchSpace,
-    check_computed,
-    check_keys,
-    read_search_space,
-    without_search_space,
-)
+from pytest_autoresearch.programs.experiment import Experiment, Program
 from pytest_autoresearch.research.history import History
 from pytest_autoresearch.research.study import Study, check_sampler, size_of_grid
+from pytest_autoresearch.research.sweep_file import SweepFile
 
 FAULTS = (Outcome.CRASHED, Outcome.DISQUALIFIED)
 """Outcomes that are a fault of the program. Any other trial without a score lies outside of what works."""
@@ -54,6 +48,7 @@ class Sweep:
         self.options = options
         self._session = session
         self._context = session.context
+        self._file = SweepFile(self._context, path)
 
     # -- items --
 
@@ -82,7 +77,7 @@ class Sweep:
                 if point is None:
                     raise NotJudged("no point is left that meets the constraints and has not been tried")
                 experiment, program = self._at(self._name(number), point.values)
-                experiment = replace(experiment, source=self._file.source)  # messages name its lines
+                experiment = replace(experiment, source=self._file.experiment.source)  # messages name its lines
                 plan = self._trials.plan(experiment, program)
                 if not plan.replayed:
                     self._session.check_stopped(self._session.make_ready())
@@ -112,7 +107,7 @@ class Sweep:
         """`sweep.py: 20 trials (tpe), 12 done; 3 finalists`; "" if nothing is tried. `looks` into the studies."""
         name, finalists = self.path.relative_to(self._context.project.experiments), self.options.finalists
         try:
-            check_track(self._context, self._file)
+            check_track(self._context, self._file.experiment)
             count = self._count
             skipped = not count or (looks and self._earlier)
             done = f", {len(self._done())} done" if looks and not skipped else ""
@@ -120,79 +115,41 @@ class Sweep:
             skipped = True
         if skipped:
             return ""  # its items say why
-        trials = f"{count} trial{'s' * (count != 1)} ({self.options.sampler}){done}"
-        return f"{name.as_posix()}: {trials}; {finalists} finalist{'s' * (finalists != 1)}"
+        trials = f"{counted(count, 'trial')} ({self.options.sampler}){done}"
+        return f"{name.as_posix()}: {trials}; {counted(finalists, 'finalist')}"
 
-    # -- the file --
-
-    @cached_property
-    def _file(self) -> Experiment:
-        return read_experiment(self.path, self._context.project.experiments)
-
-    @cached_property
-    def _space(self) -> SearchSpace:
-        return read_search_space(self.path, self._file.source)
-
-    @cached_property
-    def _structure(self) -> Experiment:  # the file without its search space
-        return replace(self._file, source=without_search_space(self._file.source))
-
-    @cached_property
-    def _constants(self) -> dict[str, Value]:
-        """The constants of the program at no point: those of the baseline, and those that the file itself sets.
-
-        With the sizes of the track, which constraints may use. UsageError if SEARCH_SPACE does not fit them.
-        """
-        context, path = self._context, self._context.baseline.path
-        source = self._program(self._structure).source
-        constants = constants_of(source)
-        sizes = {"SEQUENCE_LENGTH": context.track.sequence_length, "VOCAB_SIZE": context.track.vocab_size}
-        check_keys(replace(self._space, constraints=()), constants, self.path, path)
-        check_keys(self._space, {**sizes, **constants}, self.path, path)
-        check_computed(self._space, source, self.path)
-        return {**sizes, **constants}
-
-    def _program(self, experiment: Experiment) -> Program:
-        return experiment.program(self._context.baseline_program.source, self._context.baseline.path)
+    # -- its points --
 
     @property
     def _count(self) -> int:
         """How many trials there are, fewer on a small grid. UsageError if the sampler cannot search the space."""
         trials, sampler = self.options.trials or 0, self.options.sampler
-        check_sampler(sampler, self._space)
-        return min(trials, size_of_grid(self._space)) if sampler == "grid" else trials
+        check_sampler(sampler, self._file.space)
+        return min(trials, size_of_grid(self._file.space)) if sampler == "grid" else trials
 
     def _name(self, number: int) -> str:
         return f"[{number:0{max(2, len(str(self.options.trials)))}}]"
 
     def _at(self, name: str, values: dict[str, Value]) -> tuple[Experiment, Program]:
-        """The experiment at one point of the space, and its program."""
-        words = spell(values)
-        experiment = replace(
-            self._structure,
-            name=self._file.name + name,
-            source=with_constants(self._structure.source, values),
-            description=f"{words}: {self._file.description}",
-            constants=words,
-        )
-        return experiment, self._program(experiment)
+        """The experiment at one point of the space, by its name in this session, and its program."""
+        return self._file.at(self._file.name + name, values)
 
     # -- before anything is tried --
 
     def _make_ready(self) -> None:
         context = self._context
         try:
-            self._space  # noqa: B018  raises if the file is no sweep
-            check_track(context, self._file)
+            self._file.space  # noqa: B018  raises if the file is no sweep
+            check_track(context, self._file.experiment)
         except UsageError as error:
             raise NoExperiment(context.shorten(error), error.detail) from None
         if self.options.trials is None:
-            keys = len(self._space.keys)
-            raise NotJudged(f"a sweep of {keys} constant{'s' * (keys > 1)}; --ar-trials N tries N points")
+            keys = counted(len(self._file.space.keys), "constant")
+            raise NotJudged(f"a sweep of {keys}; --ar-trials N tries N points")
         try:
             self._count  # noqa: B018  raises if the sampler cannot search the space
         except UsageError as error:
-            raise self._naming_the_file(error) from None
+            raise self._file.named_in(error) from None
         if context.track.seeds > SEARCH_SEED:
             raise UsageError(f"--ar-seeds {context.track.seeds}: a sweep trains on seed {SEARCH_SEED}; choose fewer")
         self._session.fetch_corpus()
@@ -200,7 +157,7 @@ class Sweep:
             self._session.check_stopped()
         if not self._earlier:
             try:
-                self._constants  # noqa: B018  raises if the space does not fit the baseline
+                self._file.constants  # noqa: B018  raises if the space does not fit the baseline
             except UsageError as error:
                 raise NoExperiment(context.shorten(error), error.detail) from None
             self._study  # noqa: B018  raises without optuna
@@ -210,10 +167,6 @@ class Sweep:
     def _trials(self) -> Trials:
         return Trials(self._context, Judge(self._context, self._session.monitor), self._session.make_ready())
 
-    def _naming_the_file(self, error: UsageError) -> UsageError:
-        line, where = self._context.shorten(error), self._context.relative(self.path)
-        return UsageError(line if line.startswith((where, "results")) else f"{where}: {line}")
-
     # -- the study --
 
     @cached_property
@@ -222,14 +175,14 @@ class Sweep:
         return self._study_on(self._context.baseline_program.sha)
 
     def _study_on(self, baseline_sha: str) -> Study:
-        context, structure = self._context, Program(self._structure.source).code_sha
+        context, structure = self._context, Program(self._file.structure.source).code_sha
         name = digest([structure, baseline_sha, context.platform, context.isolation.kind, SEARCH_SEED])
         journal = context.evidence.journal(context.track.name, self._file.name)
-        constants = self._constants if baseline_sha == context.baseline_program.sha else {}
+        constants = self._file.constants if baseline_sha == context.baseline_program.sha else {}
         try:
-            return Study(journal, name, self._space, constants, self.options.sampler, context.evidence.lock)
+            return Study(journal, name, self._file.space, constants, self.options.sampler, context.evidence.lock)
         except UsageError as error:
-            raise self._naming_the_file(error) from None
+            raise self._file.named_in(error) from None
 
     def _done(self) -> list[int]:
         """The trials of this session that have ended, here or in an earlier session."""
@@ -245,7 +198,7 @@ class Sweep:
         if context.options.retest or context.options.rerun or context.provisional:
             return None
         history = History.read(context.ledger, context.track.name)
-        mine = [entry for entry in history.entries if entry.experiment.startswith(f"{self._file.name}[")]
+        mine = [entry for entry in history.entries if entry.file == self._file.name]
         earlier = dict.fromkeys(entry.baseline_sha for entry in reversed(mine) if entry.baseline_sha != today)
         if not earlier or self._done_on(today):
             return None
@@ -260,7 +213,7 @@ class Sweep:
         self._end_all()
         best = list(islice(self._better(name), rank))
         if len(best) < rank:
-            which = f"only {len(best)} trial{'s' * (len(best) > 1)}" if best else "no trial"
+            which = f"only {counted(len(best), 'trial')}" if best else "no trial"
             raise NotJudged(f"{which} beat the baseline on the search seed")
         return best[-1]
 

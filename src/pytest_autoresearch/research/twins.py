@@ -10,7 +10,7 @@ from pytest_autoresearch.judging.plan import Plan
 from pytest_autoresearch.programs.experiment import Program
 from pytest_autoresearch.programs.history import changed_names
 from pytest_autoresearch.programs.similar import Change, similarity
-from pytest_autoresearch.research.history import Entry, History
+from pytest_autoresearch.research.history import Entry, History, file_of
 
 ALIKE = 0.8
 """The least similarity of twins. Of the experiments that come with this project, no two have more than 0.3."""
@@ -60,10 +60,10 @@ class Twins:
 
     def _candidates(self, name: str, changed: set[str]) -> list[Entry | Verdict]:
         """Verdicts on other experiments that change some of these names: the most alike first, then the latest."""
-        file = name.partition("[")[0]
+        file = file_of(name)
         latest: dict[str, Entry | Verdict] = {}
         for each in reversed(self._judged):
-            if changed.intersection(each.changes) and each.experiment.partition("[")[0] != file:
+            if changed.intersection(each.changes) and file_of(each.experiment) != file:
                 latest.setdefault(each.program_sha, each)
 
         def apart(each: Entry | Verdict) -> float:
