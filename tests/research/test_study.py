@@ -1,9 +1,13 @@
 """A study: resumed, shared, killed."""
 
+import errno
+import json
 import multiprocessing
 import os
 import signal
 from contextlib import ExitStack
+from pathlib import Path
+from unittest import mock
 
 import pytest
 from filelock import FileLock
@@ -220,3 +224,36 @@ def test_a_broken_journal_is_left_alone(tmp_path, garbage):
     with pytest.raises(UsageError, match=r"journal: .*move it away to begin anew"):
         opened(tmp_path)
     assert (tmp_path / "journal").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"RATE": 0.01}, {"RATE": 0.01, "BATCH": 8, "X = draw() #": 1}, {"RATE": 0.01, "BATCH": [8]}, None],
+    ids=["a key is missing", "a key too many", "no value", "no values"],
+)
+def test_a_trial_that_is_no_point_of_the_sweep_is_refused(tmp_path, values):
+    """A program outside the sandbox may write there, and values become code."""
+    study = opened(tmp_path)
+    tried(study, 1)
+    path = tmp_path / "journal"
+    mine = '"values":{"RATE":0.004,"BATCH":16}'
+    assert mine in path.read_text()
+    path.write_text(path.read_text().replace(mine, f'"values":{json.dumps(values)}'))
+    for use in (study.ended, lambda: opened(tmp_path)):
+        with pytest.raises(UsageError, match=r"journal: no journal of this sweep; move it away to begin anew"):
+            use()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_journal_that_is_no_file_is_one_line(tmp_path, make):
+    make(tmp_path / "journal")
+    with pytest.raises(UsageError, match="journal: not a regular file; move it away to begin anew"):
+        opened(tmp_path)
+
+
+def test_a_journal_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    study = opened(tmp_path)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(os, "fsync", mock.Mock(side_effect=full))
+    with pytest.raises(UsageError, match="journal: No space left on device"):
+        tried(study, 1)

@@ -209,9 +209,22 @@ class Study:
 
     @contextmanager
     def _opened(self) -> Iterator["optuna.Study"]:
-        """The study as it stands, under the lock of the journal. UsageError: the journal is broken."""
+        """The study as it stands, under the lock of the journal. UsageError: the journal is broken, or no file."""
         with self._new_lock(f"journal {self.path.resolve()}"):
-            yield _load(self.path, self.name)
+            try:
+                study = _load(self.path, self.name)
+                if not all(map(self._is_of_sweep, study.get_trials(deepcopy=False))):
+                    raise UsageError(f"{self.path}: no journal of this sweep; move it away to begin anew")
+                yield study
+            except OSError as error:
+                raise UsageError(f"{self.path}: {error.strerror or error}") from None
+
+    def _is_of_sweep(self, trial: "FrozenTrial") -> bool:
+        """Whether a trial has a value for each key, and nothing else: the values become code."""
+        number, values = trial.user_attrs.get("item"), trial.user_attrs.get("values")
+        if not (isinstance(number, int) and isinstance(values, dict) and values.keys() == self.space.keys.keys()):
+            return False
+        return all(isinstance(value, Value) for value in values.values())
 
 
 def check_sampler(sampler: str, space: SearchSpace) -> None:
@@ -264,8 +277,10 @@ def _load(path: Path, name: str) -> "optuna.Study":
 def _cut_half_line(path: Path) -> None:
     """Remove what a kill has left of a line. Optuna skips it when it reads, but would write the next one behind it.
 
-    UsageError: a line does not begin like one of Optuna's.
+    UsageError: no regular file, such as a pipe, which nobody writes; or a line does not begin like one of Optuna's.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UsageError(f"{path}: not a regular file; move it away to begin anew")
     data = path.read_bytes() if path.exists() else b""
     *lines, half = data.split(b"\n")
     if not all(line.startswith(LINE) for line in lines) or half[: len(LINE)] != LINE[: len(half)]:
