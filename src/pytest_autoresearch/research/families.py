@@ -28,12 +28,12 @@ class Family:
 
     @property
     def failed(self) -> int:
-        """How many crashed, or ended without a score for another reason."""
+        """How many ended without a score."""
         return sum(not entry.outcome.has_score for entry in self.entries)
 
     @property
     def best_delta(self) -> float | None:
-        """The lowest difference to a baseline."""
+        """The lowest difference to a baseline in val_bpb; None without a score."""
         return min((entry.delta for entry in self.entries if entry.delta is not None), default=None)
 
     @property

@@ -13,6 +13,7 @@ from pytest_autoresearch.research.importance import Importance
 from pytest_autoresearch.research.near_misses import NearMiss
 
 LEAST, TIMES = 10, 3
+"""A plateau needs so many verdicts without a keep, and so many times as many as a keep took before."""
 RULE = f"at least {LEAST} verdicts without a keep, and {TIMES} times as many as one took before"
 BY_HAND = 3
 """The least number of experiments on constants after which a sweep is suggested."""
@@ -34,8 +35,10 @@ class Plateau:
 
 
 def plateau_of(history: History) -> Plateau:
-    """Whether keeps have become much rarer than they were. If a keep comes with each verdict with probability 1/m, 3 m
-    verdicts without one have a probability of exp(−3), one in 20."""
+    """Whether keeps have become much rarer than they were.
+
+    If each verdict is a keep with probability 1/m, then 3 m verdicts without a keep have probability exp(−3), 1 in 20.
+    """
     kept = sum(entry.outcome is Outcome.KEPT for entry in history.verdicts)
     since = len(history.since_keep)
     usual = (len(history.verdicts) - since) / kept if kept else None
@@ -53,8 +56,10 @@ class Untried:
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing to do: `refine`, `combine`, `another family`, `simplify` or `judge`. `why` is the tool's own text;
-    `names` come from experiments. `command` has such names only if they are safe in a shell, in quotation marks."""
+    """One thing to do: `what` is "refine", "combine", "another family", "simplify" or "judge".
+
+    `why` is the tool's own text; `names` come from experiments. `command` has only names that are safe in a shell.
+    """
 
     what: str
     why: str

@@ -66,10 +66,10 @@ class Twins:
             if changed.intersection(each.changes) and file_of(each.experiment) != file:
                 latest.setdefault(each.program_sha, each)
 
-        def apart(each: Entry | Verdict) -> float:
-            return -len(changed.intersection(each.changes)) / len(changed.union(each.changes))
+        def overlap(each: Entry | Verdict) -> float:
+            return len(changed.intersection(each.changes)) / len(changed.union(each.changes))
 
-        return sorted(latest.values(), key=apart)[:MOST]
+        return sorted(latest.values(), key=overlap, reverse=True)[:MOST]
 
     def _change(self, judged: Entry | Verdict) -> Change | None:
         """The change that was judged; None if its program, or its baseline's, is gone or cannot be compared."""
