@@ -162,6 +162,13 @@ def test_an_unknown_column_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_the_latest_none_are_an_error(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["history", f"--last={number}"]) == 2
+    assert capsys.readouterr().err == f"autoresearch: --last {number}: must be at least 1\n"
+
+
+@pytest.mark.usefixtures("ledger")
 def test_a_closed_pipe_is_quiet() -> None:
     command = f"{sys.executable} -m pytest_autoresearch.cli --track cpu history | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=os.environ)

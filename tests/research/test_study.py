@@ -17,7 +17,7 @@ from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.programs.ranges import Choices, Range
 from pytest_autoresearch.programs.search_space import SearchSpace
 from pytest_autoresearch.research import samplers
-from pytest_autoresearch.research.study import GRID, Ended, Study, size_of_grid
+from pytest_autoresearch.research.study import GRID, EndedTrial, Study, size_of_grid
 
 pytest.importorskip("optuna")
 
@@ -54,7 +54,7 @@ def test_a_study_is_resumed(tmp_path):
     study = opened(tmp_path / "b")
     assert [tried(study, number, number) for number in range(1, 10)] == points
     assert [tried(opened(tmp_path / "a"), number) for number in (3, 9)] == [points[2], points[8]]
-    assert opened(tmp_path / "a").ended() == [Ended(n, points[n - 1], float(n)) for n in range(1, 10)]
+    assert opened(tmp_path / "a").ended() == [EndedTrial(n, points[n - 1], float(n)) for n in range(1, 10)]
     assert len({str(point) for point in points}) == 9
 
 
@@ -121,7 +121,7 @@ def test_what_a_kill_has_left_is_ended_and_begins_again(tmp_path):
         assert point.values == values
         assert not again.is_taken(2)  # by another process
         again.end(2, 1.5)
-    assert again.ended()[-1] == Ended(2, values, 1.5)
+    assert again.ended()[-1] == EndedTrial(2, values, 1.5)
 
 
 def test_a_run_that_was_taken_for_dead_still_counts(tmp_path):
@@ -130,7 +130,7 @@ def test_a_run_that_was_taken_for_dead_still_counts(tmp_path):
         pass
     opened(tmp_path)  # ends it
     study.end(1, 1.5)
-    assert study.ended() == [Ended(1, point.values, 1.5)]
+    assert study.ended() == [EndedTrial(1, point.values, 1.5)]
 
 
 def _works(folder, numbers, found):

@@ -40,8 +40,8 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A point that has been tried. `score` is None without one, and if the run took more memory than is allowed."""
+class EndedTrial:
+    """A trial that has ended. `score` (val_bpb) is None if the run has none, or took more memory than is allowed."""
 
     number: int
     values: dict[str, Value]
@@ -92,7 +92,7 @@ class Study:
         None: the grid has no more, or nothing that is new meets the constraints. While the block runs, the item is this
         process's; another one waits for it.
         """
-        with self._alive(number):
+        with self._lock_of(number):
             with self._opened() as study:
                 values = self._begin(study, number)
             self._held.add(number)
@@ -126,14 +126,14 @@ class Study:
             else:
                 study.tell(trial, score)
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[EndedTrial]:
         """What has been tried, by number."""
         found = {}
         with self._opened() as study:
             for trial in study.trials:
                 if _has_ended(trial) and (number := trial.user_attrs.get("item")):
                     allowed = all(amount <= 0 for amount in trial.constraints.values())
-                    found[number] = Ended(number, trial.user_attrs["values"], trial.value if allowed else None)
+                    found[number] = EndedTrial(number, trial.user_attrs["values"], trial.value if allowed else None)
         return [found[number] for number in sorted(found)]
 
     def is_taken(self, number: int) -> bool:
@@ -186,13 +186,13 @@ class Study:
 
     # -- who is alive --
 
-    def _alive(self, number: int) -> FileLock:
-        """The lock that the process holds which runs an item. The system releases it when the process ends."""
+    def _lock_of(self, number: int) -> FileLock:
+        """The lock of an item. The process that runs the item holds it; the system releases it when that one ends."""
         return self._new_lock(f"{self.name} item {number}")
 
     def _is_alive(self, number: int) -> bool:
         try:
-            with self._alive(number).acquire(timeout=0):
+            with self._lock_of(number).acquire(timeout=0):
                 return False
         except Timeout:
             return True
