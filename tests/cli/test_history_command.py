@@ -118,7 +118,7 @@ def test_json_has_plain_values(say: Say) -> None:
     assert document["track"] == "cpu"
     assert document["since_keep"] == 1
     first = document["verdicts"][0]
-    expected = {"verdict": "discarded", "delta": 0.01, "changes": ["WIDTH"], "baseline": "baseline", "promoted": False}
+    expected = {"outcome": "discarded", "delta": 0.01, "changes": ["WIDTH"], "baseline": "baseline", "promoted": False}
     assert first | expected == first
     assert document["verdicts"][-1]["val_bpb"] is None
     assert [(step["experiment"], step["gain"], step["verdicts"]) for step in document["lineage"]] == [

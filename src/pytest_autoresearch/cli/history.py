@@ -184,8 +184,7 @@ def as_json(history: History, entries: Sequence[Entry]) -> dict[str, Any]:
     return {
         "track": history.track,
         "verdicts": [
-            {"verdict" if key == "outcome" else key: value for key, value in vars(entry).items()}
-            | {"baseline": names.get(entry.baseline_sha), "promoted": entry.is_baseline}
+            dict(vars(entry)) | {"baseline": names.get(entry.baseline_sha), "promoted": entry.is_baseline}
             for entry in entries
         ],
         "lineage": [
