@@ -45,7 +45,7 @@ def make_project(root: Path, verdicts: int, evidence: int) -> None:
     """Ledger, track, baseline, files of the latest experiments, evidence."""
     root.mkdir(parents=True, exist_ok=True)
     history = SyntheticHistory.of(root, verdicts)
-    history.write(experiments=min(evidence, 200))
+    history.write(experiments=verdicts)
     history.write_evidence(evidence)
 
 

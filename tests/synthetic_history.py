@@ -275,6 +275,7 @@ class SyntheticHistory:
             folder = evidence.of("cpu", name, row["program_sha"])
             verdict = replace(
                 verdict_of(experiment=name, description=row["description"], outcome=Outcome(row["verdict"])),
+                experiment_sha=sha256(overlay),
                 program_sha=row["program_sha"],
                 baseline_sha=row["baseline_sha"],
                 key=f"{number:012x}",

@@ -118,7 +118,7 @@ def test_json_has_plain_values(say: Say) -> None:
     assert document["track"] == "cpu"
     assert document["since_keep"] == 1
     first = document["verdicts"][0]
-    expected = {"verdict": "discarded", "delta": 0.01, "changes": ["WIDTH"], "baseline": "baseline", "promoted": False}
+    expected = {"outcome": "discarded", "delta": 0.01, "changes": ["WIDTH"], "baseline": "baseline", "promoted": False}
     assert first | expected == first
     assert document["verdicts"][-1]["val_bpb"] is None
     assert [(step["experiment"], step["gain"], step["verdicts"]) for step in document["lineage"]] == [
@@ -159,6 +159,13 @@ def test_without_a_verdict_there_is_one_friendly_line(say: Say) -> None:
 def test_an_unknown_column_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["history", "--sort=-dalta"]) == 2
     assert capsys.readouterr().err == "autoresearch: --sort -dalta: no such column; did you mean `delta`?\n"
+
+
+@pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_the_latest_none_are_an_error(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["history", f"--last={number}"]) == 2
+    assert capsys.readouterr().err == f"autoresearch: --last {number}: must be at least 1\n"
 
 
 @pytest.mark.usefixtures("ledger")

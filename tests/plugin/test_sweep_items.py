@@ -8,10 +8,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from unittest.mock import Mock
 
 from tiny_project import BASELINE, TinyProject
 
 from pytest_autoresearch.judging.trial import SEARCH_SEED
+from pytest_autoresearch.plugin import settings
+from pytest_autoresearch.research.study import SAMPLERS
+from pytest_autoresearch.research.sweep import SweepOptions
 
 SPACE = """
 SEARCH_SPACE = {
@@ -53,6 +57,16 @@ def test_collecting_a_sweep_imports_neither_torch_nor_optuna(project: TinyProjec
         *[f"experiments/sweep.py::sweep[finalist-{rank}]" for rank in (1, 2, 3)],
     ]
     assert not re.search(r"\|\s+(torch|optuna|numpy)$", done.stderr, re.MULTILINE)
+
+
+def test_the_option_names_every_sampler() -> None:
+    """pytest reads the options in every project, so their choices are written out and not imported."""
+    parser = Mock()
+    settings.pytest_addoption(parser)
+    options = {call.args[0]: call.kwargs for call in parser.getgroup.return_value.addoption.call_args_list}
+    assert tuple(options["--ar-sampler"]["choices"]) == SAMPLERS
+    assert options["--ar-sampler"]["default"] == SweepOptions().sampler
+    assert options["--ar-finalists"]["default"] == SweepOptions().finalists
 
 
 def test_two_workers_share_one_study_and_try_nothing_twice(recorded: TinyProject) -> None:

@@ -137,3 +137,10 @@ def test_what_is_too_large_for_an_experiment() -> None:
     long = OLD.replace("B = 2", "# long\n" * 10_000)
     with pytest.raises(UsageError, match=r"my_edit\.py: 7\d+ bytes of source; an experiment has at most 64000"):
         experiment_of(OLD, long)
+
+
+def test_comments_at_the_end_come_along() -> None:
+    old = "WIDTH = 4\n\n\ndef train(run):\n    return WIDTH\n\n# old\n"
+    edited = replaced(old, "4", "5") + "# why 5\n"
+    assert "# why 5" in experiment_of(old, edited).source
+    assert "# old" not in experiment_of(old, replaced(old, "4", "5")).source

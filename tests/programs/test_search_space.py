@@ -70,6 +70,8 @@ def test_a_space_is_read_without_running_it():
         ("SEARCH_SPACE = {}", 1, "empty"),
         ('SEARCH_SPACE = {"A": [1]}', 1, "at least two choices"),
         ('SEARCH_SPACE = {"A": [1, 1.0]}', 1, "equal to another choice"),
+        (f'SEARCH_SPACE = {{"A": ["{"x" * 101}", 1]}}', 1, "a string of 101 characters; at most 100"),
+        (f'SEARCH_SPACE = {{"A": [2, 1]}}\nCONSTRAINTS = {["A > 1"] * 101}', 2, "101 constraints; at most 100"),
         ('SEARCH_SPACE = {"A": [1, [2]]}', 1, "`[2]`: must be a number, a string"),
         ('SEARCH_SPACE = {"A": [1, 2],\n"B": (2, 2)}', 2, "below the upper one"),
         ('SEARCH_SPACE = {"A": (2, 1)}', 1, "`(2, 1)`: the lower end must be below"),

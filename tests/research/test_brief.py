@@ -237,9 +237,9 @@ def test_what_has_not_been_tried(tmp_path: Path) -> None:
     for name, track in (("new", ""), ("for_cuda", 'TRACK = "cuda"\n'), ("for_cpu", 'TRACK = "cpu"\n'), ("_own", "")):
         (tmp_path / f"experiments/{name}.py").write_text(f"from baseline import *\n{track}")
     untried = brief_of(tmp_path).untried
-    assert untried["constants"] == list(UNTRIED_CONSTANTS)
-    assert untried["definitions"] == [*UNTRIED_PARTS, "train"]
-    assert untried["experiments"] == ["for_cpu", "new"]
+    assert untried.constants == list(UNTRIED_CONSTANTS)
+    assert untried.definitions == [*UNTRIED_PARTS, "train"]
+    assert untried.experiments == ["for_cpu", "new"]
 
 
 @pytest.mark.parametrize("plateau", [True, False])
@@ -339,7 +339,7 @@ def test_json_has_the_same_facts(
     assert main(["brief", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert list(facts) == [
-        *("format", "goal", "track", "to_beat", "gain", "counts", "promoted", "families", "troubles", "near_misses"),
+        *("format", "goal", "track", "to_beat", "gain", "counts", "promoted", "families", "failures", "near_misses"),
         *("constants", "untried", "plateau", "advice"),
     ]
     assert facts["track"] | {"name": "cpu", "budget": "12 steps", "seeds": 3} == facts["track"]
@@ -354,7 +354,7 @@ def test_json_has_the_same_facts(
     idea = ["experiment", "description", "outcome", "delta", "p_value", "runs", "reason"]
     assert list(facts["near_misses"]["items"][0]) == [*idea, "kept", "met", "promotions_since"]
     assert list(facts["promoted"]["items"][0]) == [*idea, "val_bpb", "recorded"]
-    assert list(facts["families"]["items"][0]) == ["name", "tried", "kept", "failed", "best_delta", "failures"]
+    assert list(facts["families"]["items"][0]) == ["name", "tried", "kept", "failed", "best_delta", "not_kept"]
     assert list(facts["constants"]["items"][0]) == ["name", "share", "trials", "best", "delta", "lowest", "highest"]
     assert {"total", "items"} == set(facts["untried"]["experiments"])
     texts = [text for text in _texts(facts) if len(text) > TEXT or "\u202e" in text]

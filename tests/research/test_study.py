@@ -1,9 +1,13 @@
 """A study: resumed, shared, killed."""
 
+import errno
+import json
 import multiprocessing
 import os
 import signal
 from contextlib import ExitStack
+from pathlib import Path
+from unittest import mock
 
 import pytest
 from filelock import FileLock
@@ -13,7 +17,7 @@ from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.programs.ranges import Choices, Range
 from pytest_autoresearch.programs.search_space import SearchSpace
 from pytest_autoresearch.research import samplers
-from pytest_autoresearch.research.study import GRID, Ended, Study, size_of_grid
+from pytest_autoresearch.research.study import GRID, EndedTrial, Study, size_of_grid
 
 pytest.importorskip("optuna")
 
@@ -50,7 +54,7 @@ def test_a_study_is_resumed(tmp_path):
     study = opened(tmp_path / "b")
     assert [tried(study, number, number) for number in range(1, 10)] == points
     assert [tried(opened(tmp_path / "a"), number) for number in (3, 9)] == [points[2], points[8]]
-    assert opened(tmp_path / "a").ended() == [Ended(n, points[n - 1], float(n)) for n in range(1, 10)]
+    assert opened(tmp_path / "a").ended() == [EndedTrial(n, points[n - 1], float(n)) for n in range(1, 10)]
     assert len({str(point) for point in points}) == 9
 
 
@@ -117,7 +121,7 @@ def test_what_a_kill_has_left_is_ended_and_begins_again(tmp_path):
         assert point.values == values
         assert not again.is_taken(2)  # by another process
         again.end(2, 1.5)
-    assert again.ended()[-1] == Ended(2, values, 1.5)
+    assert again.ended()[-1] == EndedTrial(2, values, 1.5)
 
 
 def test_a_run_that_was_taken_for_dead_still_counts(tmp_path):
@@ -126,7 +130,7 @@ def test_a_run_that_was_taken_for_dead_still_counts(tmp_path):
         pass
     opened(tmp_path)  # ends it
     study.end(1, 1.5)
-    assert study.ended() == [Ended(1, point.values, 1.5)]
+    assert study.ended() == [EndedTrial(1, point.values, 1.5)]
 
 
 def _works(folder, numbers, found):
@@ -220,3 +224,36 @@ def test_a_broken_journal_is_left_alone(tmp_path, garbage):
     with pytest.raises(UsageError, match=r"journal: .*move it away to begin anew"):
         opened(tmp_path)
     assert (tmp_path / "journal").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"RATE": 0.01}, {"RATE": 0.01, "BATCH": 8, "X = draw() #": 1}, {"RATE": 0.01, "BATCH": [8]}, None],
+    ids=["a key is missing", "a key too many", "no value", "no values"],
+)
+def test_a_trial_that_is_no_point_of_the_sweep_is_refused(tmp_path, values):
+    """A program outside the sandbox may write there, and values become code."""
+    study = opened(tmp_path)
+    tried(study, 1)
+    path = tmp_path / "journal"
+    mine = '"values":{"RATE":0.004,"BATCH":16}'
+    assert mine in path.read_text()
+    path.write_text(path.read_text().replace(mine, f'"values":{json.dumps(values)}'))
+    for use in (study.ended, lambda: opened(tmp_path)):
+        with pytest.raises(UsageError, match=r"journal: no journal of this sweep; move it away to begin anew"):
+            use()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_journal_that_is_no_file_is_one_line(tmp_path, make):
+    make(tmp_path / "journal")
+    with pytest.raises(UsageError, match="journal: not a regular file; move it away to begin anew"):
+        opened(tmp_path)
+
+
+def test_a_journal_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    study = opened(tmp_path)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(os, "fsync", mock.Mock(side_effect=full))
+    with pytest.raises(UsageError, match="journal: No space left on device"):
+        tried(study, 1)

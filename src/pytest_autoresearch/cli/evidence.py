@@ -42,7 +42,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Found:
+class Report:
     """All that is known of an experiment. `verdicts` are oldest first, and the rest belongs to the latest.
 
     `path`, `patch` or `log` is None if the program, the baseline that it met, or the log is no longer there.
@@ -96,7 +96,7 @@ def verdicts_on(context: Context, command: Command, name: str) -> list[Verdict]:
     raise UsageError(f"{name}: no verdict on track {track}; {hint}")
 
 
-def collect(context: Context, verdicts: list[Verdict]) -> Found:
+def collect(context: Context, verdicts: list[Verdict]) -> Report:
     """Read the evidence of the latest verdict."""
     latest, evidence = verdicts[-1], context.evidence
     folder = context.project.root / latest.evidence
@@ -105,7 +105,7 @@ def collect(context: Context, verdicts: list[Verdict]) -> Found:
     sha, current = latest.baseline_sha, context.baseline_program
     baseline = current.source if current.sha == sha else evidence.source(sha)
     log = folder / f"seed-{seeds[-1] if seeds else 0}" / "log.txt"
-    return Found(
+    return Report(
         verdicts=verdicts,
         baseline=History.read(context.ledger, latest.track).baseline_names.get(sha, sha[:7]),
         path=f"{latest.evidence}/seed-{seeds[0]}/program.py" if program else None,
@@ -132,7 +132,7 @@ def last_lines(path: Path) -> list[str] | None:
 # -- in words --
 
 
-def lines_of(found: Found) -> list[str]:
+def lines_of(found: Report) -> list[str]:
     """The evidence as lines that print. What the program wrote stands behind a mark."""
     *earlier, latest = found.verdicts
     lines = [f"{to_the_minute(verdict.finished_at)} {verdict_line(verdict)}" for verdict in earlier]

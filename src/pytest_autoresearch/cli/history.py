@@ -43,7 +43,9 @@ def add_commands(commands: Commands) -> None:
 
 
 def show_history(command: Command, options: argparse.Namespace) -> None:
-    """Print the verdicts that the options select, then the lineage."""
+    """Print the verdicts that the options select, then the lineage. UsageError if `--last` is below 1."""
+    if options.last is not None and options.last < 1:
+        raise UsageError(f"--last {options.last}: must be at least 1")
     history = History.read(command.context.ledger, track_of(command))
     entries = [] if options.lineage else ordered(selected(history, options), options.sort, history.baseline_names)
     if options.json:
@@ -81,7 +83,7 @@ def selected(history: History, options: argparse.Namespace) -> list[Entry]:
         if (not options.outcome or entry.outcome in options.outcome)
         and any(wanted in text.lower() for text in (entry.experiment, entry.description, " ".join(entry.changes)))
     ]
-    return found if options.last is None else found[max(0, len(found) - options.last) :]
+    return found if options.last is None else found[-options.last :]
 
 
 # -- the table --
@@ -183,8 +185,7 @@ def as_json(history: History, entries: Sequence[Entry]) -> dict[str, Any]:
     return {
         "track": history.track,
         "verdicts": [
-            {"verdict" if key == "outcome" else key: value for key, value in vars(entry).items()}
-            | {"baseline": names.get(entry.baseline_sha), "promoted": entry.is_baseline}
+            dict(vars(entry)) | {"baseline": names.get(entry.baseline_sha), "promoted": entry.is_baseline}
             for entry in entries
         ],
         "lineage": [

@@ -53,12 +53,20 @@ class Evidence:
 
     def program(self, verdict: Verdict, seed: int = 0) -> Program | None:
         """The program that was judged, as it ran with this seed; None if it is no longer there."""
+        return self._program(self.root / verdict.evidence, verdict.program_sha, seed)
+
+    def program_of(self, track: str, experiment: str, program_sha: str) -> Program | None:
+        """The program of an experiment that has this hash; None if it is no longer there."""
+        return self._program(self.of(track, experiment, program_sha), program_sha)
+
+    @staticmethod
+    def _program(folder: Path, program_sha: str, seed: int = 0) -> Program | None:
         try:
-            path = self.root / verdict.evidence / f"seed-{seed}" / "program.py"
+            path = folder / f"seed-{seed}" / "program.py"
             program = Program(path.read_text(encoding="utf-8", errors="replace"))
         except OSError:
             return None
-        return program if program.sha == verdict.program_sha else None
+        return program if program.sha == program_sha else None
 
     def verdicts(self, track: str, experiment: str) -> list[Verdict]:
         """Every verdict on an experiment, oldest first."""

@@ -76,7 +76,7 @@ class Stopping:
         return self._rule.reason((time.time() - self._began) / 3600, self._read(), record)
 
     def close(self) -> None:
-        """Remove the file."""
+        """Remove the file in which processes count verdicts."""
         if self._path:
             self._path.unlink(missing_ok=True)
 

@@ -18,8 +18,9 @@ from pytest_autoresearch.programs.experiment import Experiment, Program
 from pytest_autoresearch.referee.executor import RunResult
 
 SEARCH_SEED = 1_000_000
+"""The seed of every trial. Verdicts use the seeds from 0 on."""
 LEAST_EXCESS = 0.1
-"""GB by which a run that ran out of memory is over the limit at least."""
+"""The least excess (GB) that is assumed of a run that ran out of memory."""
 
 
 @dataclass(frozen=True)

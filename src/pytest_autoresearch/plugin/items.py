@@ -55,7 +55,7 @@ class ExperimentItem(pytest.Item):
         super().__init__(**kwargs)
         if self.config.pluginmanager.has_plugin("timeout"):
             self.add_marker(pytest.mark.timeout(0))  # no timer around the whole item: each run has its own
-        self.point = ""  # of a sweep's item, the part of its name that its file does not say
+        self.point = ""  # of an item of a sweep: `[07]` or `[finalist-1]`
         self.planned: Plan | Exception | None = None
         self.verdict: Verdict | None = None
 
@@ -144,9 +144,9 @@ class ExperimentItem(pytest.Item):
 
 
 class SweepItem(ExperimentItem):
-    """A sweep of which no point is tried: it says why.
+    """A sweep of which no point is tried: it says why. The base of trials and finalists.
 
-    The classes below count trials or finalists by `number`, and `point` is what follows the file's name in theirs.
+    `number` counts trials, or ranks finalists. `point` is the end of the item's name: `[07]` or `[finalist-1]`.
     """
 
     def __init__(self, *, number: int = 0, point: str = "", **kwargs: Any) -> None:

@@ -36,6 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="run candidates in bubblewrap: if it works (auto, the default), always (bwrap), never (off)",
     )
+    _add_stop_and_sweep_options(group)
+    parser.addini("autoresearch_experiments", "folder of the experiments (default: experiments)", default="experiments")
+    parser.addini("autoresearch_baseline", "folder of the tracks (default: baseline)", default="baseline")
+    parser.addini("autoresearch_track", "track to judge on where --ar-track is not given", default="")
+
+
+def _add_stop_and_sweep_options(group: "pytest.OptionGroup") -> None:
+    """The options that say when a session stops, and how sweeps search."""
     group.addoption(
         "--ar-hours",
         metavar="H",
@@ -73,9 +81,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=3,
         help="how many of a sweep's best programs are judged on the seeds of the verdict (default: 3)",
     )
-    parser.addini("autoresearch_experiments", "folder of the experiments (default: experiments)", default="experiments")
-    parser.addini("autoresearch_baseline", "folder of the tracks (default: baseline)", default="baseline")
-    parser.addini("autoresearch_track", "track to judge on where --ar-track is not given", default="")
 
 
 def number_option(option: str, kind: type[int] | type[float], least: int | None = None) -> Callable[[str], float]:

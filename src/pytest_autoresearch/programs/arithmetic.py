@@ -11,9 +11,9 @@ Value = int | float | str | bool | None
 """What a constant may be."""
 
 BITS = 1024
-"""The most bits of an integer, about as much as a float can be."""
+"""The most bits of an integer. Floats end there, too."""
 TINY, HUGE = 1e-9, 1e300
-"""The least and the greatest amount by which a condition is unmet."""
+"""The least and the greatest shortfall of a condition that is not met."""
 
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,

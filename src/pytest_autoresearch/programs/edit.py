@@ -69,13 +69,14 @@ def _changed_statements(old: str, edited: str) -> list[str]:
     leads = _comment_lines(end.lead).union(*(_comment_lines(piece.lead) for piece in before))
     inside = set[str]().union(*(_comments(piece) for piece in before))
     changed = []
-    for piece in pieces_of(edited)[:-1]:
+    *after, last = pieces_of(edited)
+    for piece in after:
         code = ast.dump(piece.node)
         known[code] -= 1
         has_new_lead = not _comment_lines(piece.lead) <= leads
         if piece.docstring is None and (known[code] < 0 or has_new_lead or not _comments(piece) <= inside):
             changed.append((piece.lead if has_new_lead else "\n") + piece.code + piece.rest)
-    return changed
+    return [*changed, *([last.lead] if changed and not _comment_lines(last.lead) <= leads else [])]
 
 
 def _comment_lines(lead: str) -> set[str]:

@@ -56,5 +56,5 @@ class Choices:
 
 
 def exact(number: float) -> Decimal:
-    """The number as it is written."""
+    """The decimal number that `repr` writes: 0.1, not 0.1000000000000000055."""
     return Decimal(repr(number))

@@ -26,6 +26,8 @@ from pytest_autoresearch.programs.statements import Piece, parse, pieces_of, wit
 
 ALLOWED = "`log(low, high)`, `(low, high)`, `(low, high, step)` or `[choice, …]`"
 OPERATORS = "+ - * / // % ** min max abs < <= > >= == != and or not"
+STRING, CONSTRAINTS = 100, 100
+"""The most characters of a string, which stand in every line and table, and the most constraints."""
 EXAMPLE = 'SEARCH_SPACE = {"LEARNING_RATE": log(1e-3, 1e-2), "BATCH_SIZE": [8, 16]}'
 
 
@@ -154,6 +156,8 @@ class _Reader:
         if len(values) < 2:
             raise self.error(node, f"{name}: `{_text(node)}`: at least two choices are needed")
         for number, value in enumerate(values):
+            if isinstance(value, str) and len(value) > STRING:
+                raise self.error(node, f"{name}: a string of {len(value)} characters; at most {STRING} are allowed")
             if value in values[:number]:  # for a sampler, 1, 1.0 and True are equal
                 raise self.error(node, f"{name}: {written(value)} is equal to another choice")
         return Choices(tuple(values))
@@ -188,6 +192,8 @@ class _Reader:
         node = self.values.get("CONSTRAINTS", ast.List(elts=[]))
         if not isinstance(node, ast.List | ast.Tuple):
             raise self.error(node, f"CONSTRAINTS: `{_text(node)}`: must be a list of strings")
+        if len(node.elts) > CONSTRAINTS:
+            raise self.error(node, f"CONSTRAINTS: {len(node.elts)} constraints; at most {CONSTRAINTS} are allowed")
         for element in node.elts:
             match element:
                 case ast.Constant(value=str(text)):

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from pytest_autoresearch.programs.history import definitions, statements_of
 
-NEAR = 0.1
-"""Two numbers whose ratio is at most 1 + NEAR count as the same."""
+TOLERANCE = 0.1
+"""Two numbers whose ratio is at most 1 + TOLERANCE count as the same."""
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 _SCAFFOLD = re.compile(r"(class|def|async def) |@|super\(\).__init__\(|pass$")
 """Lines that say where a change is and not what it is."""
@@ -34,10 +34,10 @@ class Change:
     @classmethod
     def of(cls, baseline: str, program: str, names: Collection[str]) -> "Change":
         """The change of these names. Raises the errors of `ast.parse`, and RecursionError."""
-        kept = set[str]().union(*(bound_in(node) for _, node in _binding(baseline, names)))
+        kept = set[str]().union(*(_bound_in(node) for _, node in _binding(baseline, names)))
         before = definitions(_renamed(baseline, names, kept), baseline)
         after = definitions(_renamed(program, names, kept), program)
-        return cls(definitions(_renamed(program, names), program), _less(after, before), _less(before, after))
+        return cls(definitions(_renamed(program, names), program), _without(after, before), _without(before, after))
 
 
 def similarity(one: Change, other: Change) -> float:
@@ -53,7 +53,8 @@ def similarity(one: Change, other: Change) -> float:
 
 
 def _share(one: Lines, other: Lines) -> float:
-    mine, theirs = list(_telling(one)), list(_telling(other))
+    """The Dice coefficient of two bags of lines: 2 · common / total; 0 if both are empty."""
+    mine, theirs = list(_informative(one)), list(_informative(other))
     total, common = len(mine) + len(theirs), 0
     for name, text, numbers in mine:
         for candidate in theirs:
@@ -64,7 +65,7 @@ def _share(one: Lines, other: Lines) -> float:
     return 2 * common / total if total else 0.0
 
 
-def _telling(lines: Lines) -> Iterator[tuple[str, str, list[float]]]:
+def _informative(lines: Lines) -> Iterator[tuple[str, str, list[float]]]:
     """Each line that says what the change is: its top-level name, its text without the numbers, and the numbers."""
     for name, texts in lines.items():
         for text in texts:
@@ -77,10 +78,11 @@ def _near(one: float, other: float) -> bool:
     if 0.5 < one < 1 and 0.5 < other < 1:
         one, other = 1 - one, 1 - other
     low, high = sorted((one, other))
-    return high <= low * (1 + NEAR) + 1e-9
+    return high <= low * (1 + TOLERANCE) + 1e-9
 
 
-def _less(lines: Lines, other: Lines) -> Lines:
+def _without(lines: Lines, other: Lines) -> Lines:
+    """The lines that `other` lacks under the same name."""
     return {name: [line for line in lines[name] if line not in other.get(name, [])] for name in lines}
 
 
@@ -106,7 +108,7 @@ def _statements(source: str) -> list[tuple[set[str], ast.stmt]]:
     return [(set(names), node) for names, node in statements_of(source)]
 
 
-def bound_in(node: ast.AST) -> set[str]:
+def _bound_in(node: ast.AST) -> set[str]:
     """The names that parameters and statements below a node bind. Names that are declared global are not among them."""
     bound, outside = set[str](), set[str]()
     for part in ast.walk(node):
@@ -139,7 +141,7 @@ class _Renamer(ast.NodeTransformer):
         if not isinstance(node, ast.Lambda):
             node.name, node.returns = self._name(node.name), None
         if outermost:
-            self._local, self._given = bound_in(node) - set(self._kept), {}
+            self._local, self._given = _bound_in(node) - set(self._kept), {}
         self.generic_visit(node)
         if outermost:
             self._local = None

@@ -20,12 +20,12 @@ from pytest_autoresearch.judging.project import Options
 from pytest_autoresearch.programs.constants import spelled_in
 from pytest_autoresearch.programs.experiment import parse_errors
 from pytest_autoresearch.programs.statements import pieces_of
-from pytest_autoresearch.research.families import Family, Trouble, families, troubles
+from pytest_autoresearch.research.families import Failure, Family, failures, families
 from pytest_autoresearch.research.gain import Gain, least_gain
 from pytest_autoresearch.research.history import Entry, History
 from pytest_autoresearch.research.importance import Importance, importances
 from pytest_autoresearch.research.near_misses import NearMiss, near_misses
-from pytest_autoresearch.research.plateau import Advice, Plateau, advice, plateau_of
+from pytest_autoresearch.research.plateau import Advice, Plateau, Untried, advice, plateau_of
 
 FILES = 100
 """At most so many files without a verdict are opened, to see whether they are for another track."""
@@ -37,7 +37,10 @@ _TRACK = re.compile(r"""^TRACK\b[^=\n]*=\s*["']([^"'\n]+)""", re.MULTILINE)
 
 @dataclass(frozen=True)
 class ToBeat:
-    """The baseline's score. `source` is "" and `note` says how to get one if there is none."""
+    """The baseline's mean val_bpb, and that of each seed.
+
+    `source` is "record", "ledger", or "" without a score. `note` says what is missing and how to get it, or "".
+    """
 
     val_bpb: float | None
     scores: list[float]
@@ -48,17 +51,16 @@ class ToBeat:
 
 @dataclass(frozen=True)
 class Brief:
-    """The facts. `untried` has the keys constants, definitions (names of today's program that no experiment has
-    changed) and experiments (files without a verdict)."""
+    """The facts."""
 
     track: Track
     to_beat: ToBeat
     history: History
     families: Sequence[Family]
-    troubles: Sequence[Trouble]
+    failures: Sequence[Failure]
     near_misses: Sequence[NearMiss]
     constants: Sequence[Importance]
-    untried: dict[str, Sequence[str]]
+    untried: Untried
     plateau: Plateau
     advice: Sequence[Advice]
     options: Options
@@ -102,19 +104,20 @@ def make_brief(context: Context) -> Brief:
     history = History.read(context.ledger, track.name)
     with parse_errors(context.baseline.path):
         defined = _defined(context.baseline_program.source)
-    parts = {name for name, is_constant in defined.items() if not is_constant}
-    by_family = families(history.verdicts, parts)
+    definitions = {name for name, is_constant in defined.items() if not is_constant}
+    by_family = families(history.verdicts, definitions)
     near, constants = near_misses(history), importances(history.trials)
-    untried = _untried(history, defined)
     root = context.project.experiments
-    untried["experiments"] = _without_verdict(history, root, track)
-    advised = advice(history, near, by_family, parts, constants, untried, lambda name: (root / f"{name}.py").is_file())
+    untried = _untried(history, defined, _without_verdict(history, root, track))
+    advised = advice(
+        history, near, by_family, definitions, constants, untried, lambda name: (root / f"{name}.py").is_file()
+    )
     return Brief(
         track=track,
         to_beat=_to_beat(context, history),
         history=history,
         families=by_family,
-        troubles=troubles(history.verdicts),
+        failures=failures(history.verdicts),
         near_misses=near,
         constants=constants,
         untried=untried,
@@ -155,13 +158,13 @@ def _defined(source: str) -> dict[str, bool]:
     }
 
 
-def _untried(history: History, defined: Mapping[str, bool]) -> dict[str, Sequence[str]]:
-    """The names of today's program that no entry has changed; none if the ledger does not say what entries changed."""
+def _untried(history: History, defined: Mapping[str, bool], experiments: Sequence[str]) -> Untried:
+    """What has not been tried. Without names if the ledger does not say what entries changed."""
     changed = {name for entry in history.entries for name in entry.changes}
     changed |= {name for entry in history.trials for name in spelled_in(entry.description)}
     names = [name for name in defined if name not in changed] if changed or not history.verdicts else []
     constants = [name for name in names if defined[name]]
-    return {"constants": constants, "definitions": [name for name in names if not defined[name]]}
+    return Untried(constants, [name for name in names if not defined[name]], experiments)
 
 
 def _without_verdict(history: History, root: Path, track: Track) -> list[str]:

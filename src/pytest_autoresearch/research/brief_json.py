@@ -10,15 +10,15 @@ The keys do not change within one `format`:
                   it goes on), seeds; null if the noise is not known
     counts        verdicts, kept, promoted, discarded, failed, trials
     promoted      the programs to beat so far, the latest first: idea + val_bpb, recorded (not promoted)
-    families      name, tried, kept, failed (no score), best_delta, failures (ideas, the best first)
-    troubles      why runs had no score: outcome, reason, count, experiment (the latest)
+    families      name, tried, kept, failed (no score), best_delta, not_kept (ideas, the best first)
+    failures      why runs had no score: outcome, reason, count, experiment (the latest)
     near_misses   idea + kept, met (whose promotion made the baseline), promotions_since (0: met today's baseline)
     constants     name, share (0 … 1), trials, best, delta, lowest, highest: see `research.importance`
     untried       constants, definitions (names of today's program), experiments (files without a verdict)
     plateau       is_plateau, since, usual, rule
     advice        what, why, names, command
 
-An idea has experiment, description, outcome, delta, p_value, runs and reason. promoted, families, failures, troubles,
+An idea has experiment, description, outcome, delta, p_value, runs and reason. promoted, families, not_kept, failures,
 near_misses, constants and those of untried are {"total": how many there are, "items": [the first LIST, or FEW]}.
 A text has at most TEXT characters, on one line. All but goal, note, rule, why and command may come from experiments.
 """
@@ -29,14 +29,14 @@ from typing import Any, TypeVar
 
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.research.brief import GOAL, Brief
-from pytest_autoresearch.research.families import Family, Trouble
+from pytest_autoresearch.research.families import Failure, Family
 from pytest_autoresearch.research.history import Entry
 from pytest_autoresearch.research.near_misses import NearMiss
 
 LIST, FEW, TEXT = 50, 5, 200
-"""The most items of a list, the most failures of one family, and the most characters of a text."""
+"""The most items of a list, the most ideas of one family, and the most characters of a text."""
 
-Value = TypeVar("Value")
+Item = TypeVar("Item")
 
 
 def as_dict(brief: Brief) -> dict[str, Any]:
@@ -52,10 +52,10 @@ def as_dict(brief: Brief) -> dict[str, Any]:
         "counts": brief.counts,
         "promoted": _listed(brief.baselines, _baseline),
         "families": _listed(brief.families, _family),
-        "troubles": _listed(brief.troubles, _trouble),
+        "failures": _listed(brief.failures, _failure),
         "near_misses": _listed(brief.near_misses, _near_miss),
         "constants": _listed(brief.constants, vars),
-        "untried": {kind: _listed(names, str) for kind, names in brief.untried.items()},
+        "untried": {kind: _listed(names, str) for kind, names in vars(brief.untried).items()},
         "plateau": asdict(brief.plateau),
         "advice": [asdict(each) for each in brief.advice],
     }
@@ -63,7 +63,7 @@ def as_dict(brief: Brief) -> dict[str, Any]:
     return bounded
 
 
-def _listed(values: Sequence[Value], plain: Callable[[Value], Any], at_most: int = LIST) -> dict[str, Any]:
+def _listed(values: Sequence[Item], plain: Callable[[Item], Any], at_most: int = LIST) -> dict[str, Any]:
     return {"total": len(values), "items": [plain(value) for value in values[:at_most]]}
 
 
@@ -89,18 +89,18 @@ def _family(family: Family) -> dict[str, Any]:
         "name": family.name,
         "tried": len(family.entries),
         "kept": family.kept,
-        "failed": family.without_score,
+        "failed": family.failed,
         "best_delta": family.best_delta,
-        "failures": _listed(family.failures, _idea, FEW),
+        "not_kept": _listed(family.not_kept, _idea, FEW),
     }
 
 
-def _trouble(trouble: Trouble) -> dict[str, Any]:
-    latest = trouble.latest
+def _failure(failure: Failure) -> dict[str, Any]:
+    latest = failure.latest
     return {
         "outcome": str(latest.outcome),
         "reason": latest.reason,
-        "count": trouble.count,
+        "count": failure.count,
         "experiment": latest.experiment,
     }
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.core.text import counted, one_line
 from pytest_autoresearch.research.brief import GOAL, Brief
-from pytest_autoresearch.research.families import CONSTANTS, UNKNOWN, Family, Trouble
+from pytest_autoresearch.research.families import CONSTANTS, UNKNOWN, Failure, Family
 from pytest_autoresearch.research.history import Entry
 from pytest_autoresearch.research.importance import Importance
 from pytest_autoresearch.research.near_misses import NearMiss
@@ -124,37 +124,37 @@ class _Page:
         if not self.brief.families:
             return []
         lines = self._list(self.brief.families, self._family, "families")
-        if troubles := self.brief.troubles:
+        if failures := self.brief.failures:
             lines.append("- commonest reasons for no score:")
-            lines += [f"  {line}" for line in self._list(troubles, self._trouble, "reasons", self.lines // 3)]
+            lines += [f"  {line}" for line in self._list(failures, self._failure, "reasons", self.lines // 3)]
         return ["## Tried, by the part that was changed", *lines]
 
     def _family(self, family: Family) -> str:
-        failures = family.failures
-        worse = sum(entry.outcome is Outcome.DISCARDED and (entry.delta or 0) >= 0 for entry in failures)
-        near = len(failures) - worse - family.without_score
+        others = family.not_kept
+        worse = sum(entry.outcome is Outcome.DISCARDED and (entry.delta or 0) >= 0 for entry in others)
+        near = len(others) - worse - family.failed
         kinds = [
             (family.kept, "kept"),
             (near, "within noise"),
             (worse, "no better"),
-            (family.without_score, "no score"),
+            (family.failed, "no score"),
         ]
         said = ", ".join(f"{count} {word}" for count, word in kinds if count)
         best = "" if family.best_delta is None else f", best {family.best_delta:+.4f}"
-        named = ", ".join(self._failure(entry) for entry in failures[: 2 if self.lines > 3 else 1])
+        named = ", ".join(self._idea(entry) for entry in others[: 2 if self.lines > 3 else 1])
         name = family.name if family.name in (CONSTANTS, UNKNOWN) else self._name(family.name)
         return f"{name}: {len(family.entries)} tried{best}: {said}{f'; not kept {named}' if named else ''}"
 
-    def _failure(self, entry: Entry) -> str:
+    def _idea(self, entry: Entry) -> str:
         name = self._name(entry.experiment)
         if entry.outcome is not Outcome.DISCARDED:
             return f"{name} {entry.outcome}"
         usual = not entry.reason or entry.reason.startswith(("not below", "within noise"))
         return f"{name}{_delta(entry)}{'' if usual else f' {self._text(entry.reason)}'}"
 
-    def _trouble(self, trouble: Trouble) -> str:
-        latest = trouble.latest
-        return f"{trouble.count} {latest.outcome}: {self._text(latest.reason)}, latest {self._name(latest.experiment)}"
+    def _failure(self, failure: Failure) -> str:
+        latest = failure.latest
+        return f"{failure.count} {latest.outcome}: {self._text(latest.reason)}, latest {self._name(latest.experiment)}"
 
     def _near(self) -> list[str]:
         lines = self._list(self.brief.near_misses, self._near_miss, "near misses")
@@ -182,7 +182,7 @@ class _Page:
 
     def _untried(self) -> list[str]:
         words = {"constants": "constants", "definitions": "definitions", "experiments": "files without a verdict"}
-        named = [f"- {words[kind]}: {self._names(names)}" for kind, names in self.brief.untried.items() if names]
+        named = [f"- {words[kind]}: {self._names(names)}" for kind, names in vars(self.brief.untried).items() if names]
         return ["## Not tried", *named] if named else []
 
     def _next(self) -> list[str]:

@@ -27,13 +27,13 @@ class Family:
         return sum(entry.outcome is Outcome.KEPT for entry in self.entries)
 
     @property
-    def without_score(self) -> int:
-        """How many crashed, or ended without a score for another reason."""
+    def failed(self) -> int:
+        """How many ended without a score."""
         return sum(not entry.outcome.has_score for entry in self.entries)
 
     @property
     def best_delta(self) -> float | None:
-        """The lowest difference to a baseline."""
+        """The lowest difference to a baseline in val_bpb; None without a score."""
         return min((entry.delta for entry in self.entries if entry.delta is not None), default=None)
 
     @property
@@ -43,49 +43,50 @@ class Family:
         return len(self.entries) - 1 - kept[-1] if kept else len(self.entries)
 
     @cached_property
-    def failures(self) -> list[Entry]:
+    def not_kept(self) -> list[Entry]:
         """What was not kept, the best first; what has no score comes last."""
-        failed = [entry for entry in self.entries if entry.outcome is not Outcome.KEPT]
-        return sorted(failed, key=lambda entry: (entry.delta is None, entry.delta or 0.0))
+        others = [entry for entry in self.entries if entry.outcome is not Outcome.KEPT]
+        return sorted(others, key=lambda entry: (entry.delta is None, entry.delta or 0.0))
 
 
-def families(verdicts: Iterable[Entry], parts: Collection[str]) -> list[Family]:
-    """The families, the most tried first, then by the best difference. `parts` are the names that the baseline defines,
-    but for its constants.
+def families(verdicts: Iterable[Entry], definitions: Collection[str]) -> list[Family]:
+    """The families, the most tried first, then by the best difference.
 
-    An experiment that changes only UPPERCASE names, and none of a part such as `class MLP`, is one on constants. Any
-    other belongs to the part that it changes; if it changes several, to the one that experiments change most often.
+    `definitions` are the names that the baseline binds, without its constants.
+
+    An experiment that changes only UPPERCASE names, and no definition such as `class MLP`, is one on constants. Any
+    other belongs to the definition that it changes; of several, to the one that experiments change most often.
     """
     verdicts = list(verdicts)
     tries = Counter(name for entry in verdicts for name in entry.changes)
     members: dict[str, list[Entry]] = defaultdict(list)
     for entry in verdicts:
-        members[_family_of(entry, parts, tries)].append(entry)
+        members[_family_of(entry, definitions, tries)].append(entry)
     found = [Family(name, tuple(entries)) for name, entries in members.items()]
     return sorted(found, key=lambda family: (-len(family.entries), family.best_delta or 0.0, family.name))
 
 
-def _family_of(entry: Entry, parts: Collection[str], tries: Counter[str]) -> str:
+def _family_of(entry: Entry, definitions: Collection[str], tries: Counter[str]) -> str:
     if not entry.changes:
         return UNKNOWN
-    code = [name for name in entry.changes if name in parts or not name.isupper()]
+    code = [name for name in entry.changes if name in definitions or not name.isupper()]
     if not code:
         return CONSTANTS
-    return max([name for name in code if name in parts] or code, key=lambda name: (tries[name], name))
+    return max([name for name in code if name in definitions] or code, key=lambda name: (tries[name], name))
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Failure:
     """Why runs ended without a score: the outcome, the reason of the latest one, and how many ended like it."""
 
     latest: Entry
     count: int
 
 
-def troubles(verdicts: Iterable[Entry]) -> list[Trouble]:
+def failures(verdicts: Iterable[Entry]) -> list[Failure]:
     """The reasons for runs without a score, the commonest first. Reasons that differ only in numbers are one."""
     members: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in verdicts:
         if not entry.outcome.has_score:
             members[entry.outcome, re.sub(r"\d+(?:\.\d+)?", "0", entry.reason)].append(entry)
-    return sorted((Trouble(entries[-1], len(entries)) for entries in members.values()), key=lambda found: -found.count)
+    return sorted((Failure(entries[-1], len(entries)) for entries in members.values()), key=lambda found: -found.count)

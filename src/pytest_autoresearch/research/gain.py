@@ -11,8 +11,11 @@ from pytest_autoresearch.judging.verdict import decide
 
 @dataclass(frozen=True)
 class Gain:
-    """The mean difference to the baseline over `seeds` that is just kept, and the difference of the first run from
-    which the verdict goes on. Both are below zero, or zero where any lower score is kept."""
+    """Two differences to the baseline in val_bpb, both at most zero.
+
+    `delta`: the mean over all `seeds` that is just enough to be kept. `first_run`: the difference on the first seed
+    that is just enough for a run on the next seed. Zero means that any lower score is enough.
+    """
 
     delta: float
     first_run: float
@@ -20,8 +23,11 @@ class Gain:
 
 
 def least_gain(baseline: Sequence[float], track: Track) -> Gain:
-    """Ask `judging.verdict.decide` itself. The differences are taken to spread as the noise says, no more and no less:
-    closer ones pass with a smaller mean, wilder ones need a larger one."""
+    """The least gain against a baseline with these scores, one for each seed. It asks `judging.verdict.decide`.
+
+    The differences of the seeds are assumed to have exactly the noise as their standard deviation. In a real verdict
+    they vary: with a smaller one, a smaller gain is kept as well.
+    """
     seeds = len(baseline)
     spread = [0.0]
     if seeds > 1:
@@ -36,11 +42,11 @@ def least_gain(baseline: Sequence[float], track: Track) -> Gain:
     def goes_on(delta: float) -> bool:
         return decide(baseline, [baseline[0] + delta], track.alpha, track.noise).outcome is not Outcome.DISCARDED
 
-    return Gain(_largest(is_kept), _largest(goes_on), seeds)
+    return Gain(_nearest_to_zero(is_kept), _nearest_to_zero(goes_on), seeds)
 
 
-def _largest(holds: Callable[[float], bool]) -> float:
-    """The largest difference for which it holds, found by bisection; it must hold far below zero and not above."""
+def _nearest_to_zero(holds: Callable[[float], bool]) -> float:
+    """The difference nearest to zero for which `holds` is true, by bisection. It must be true for all below that."""
     low, high = -16.0, 0.0
     for _ in range(48):
         middle = (low + high) / 2

@@ -10,7 +10,7 @@ from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.judging.ledger import IDENTITY, Ledger
 
 _TRIAL = re.compile(r"\[\d+\]$")
-"""How the names of trials end; no other experiment has brackets in its name."""
+"""How the names of trials end. Only trials and finalists have brackets in their names."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Step:
-    """A baseline, what it gained (bits per byte; None if it was recorded), and the verdicts since the one before."""
+    """A baseline, its gain in val_bpb (None if it was recorded), and the number of verdicts since the one before."""
 
     baseline: Entry
     gain: float | None

@@ -16,14 +16,18 @@ from pytest_autoresearch.programs.constants import spelled_in
 from pytest_autoresearch.research.history import Entry
 
 LEAST = 8
-"""Fewer trials say nothing."""
+"""The least number of trials with a constant from which its share is computed."""
 GROUPS = 4
+"""The most groups into which the trials are put."""
 
 
 @dataclass(frozen=True)
 class Importance:
-    """`share` is from 0 to 1. `best` is the value in the best trial, and `delta` what that trial scored against the
-    baseline with its one seed. `lowest` and `highest` bound the values that were tried, if they are numbers."""
+    """How much the constant `name` has mattered in `trials` trials.
+
+    `share` is from 0 to 1. `best` is its value in the best trial, and `delta` that trial's difference to the baseline
+    in val_bpb, on one seed. `lowest` and `highest` bound the values that were tried; None if they are no numbers.
+    """
 
     name: str
     share: float

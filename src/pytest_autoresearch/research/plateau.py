@@ -1,7 +1,7 @@
 """Whether a history has come to a plateau, and what its facts suggest to do next."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -13,11 +13,12 @@ from pytest_autoresearch.research.importance import Importance
 from pytest_autoresearch.research.near_misses import NearMiss
 
 LEAST, TIMES = 10, 3
+"""A plateau needs so many verdicts without a keep, and so many times as many as a keep took before."""
 RULE = f"at least {LEAST} verdicts without a keep, and {TIMES} times as many as one took before"
 BY_HAND = 3
-"""So many experiments on constants are worth a sweep."""
+"""The least number of experiments on constants after which a sweep is suggested."""
 GROWN = 20
-"""So many more lines than they removed promotions must have added before a simplification is suggested."""
+"""The least number of lines by which promotions made the baseline longer before a simplification is suggested."""
 
 _SAFE = re.compile(r"[A-Za-z][\w/]{0,39}", re.ASCII)
 
@@ -34,8 +35,10 @@ class Plateau:
 
 
 def plateau_of(history: History) -> Plateau:
-    """Whether keeps have become much rarer than they were. If a keep comes with each verdict with probability 1/m, 3 m
-    verdicts without one have a probability of exp(−3), one in 20."""
+    """Whether keeps have become much rarer than they were.
+
+    If each verdict is a keep with probability 1/m, then 3 m verdicts without a keep have probability exp(−3), 1 in 20.
+    """
     kept = sum(entry.outcome is Outcome.KEPT for entry in history.verdicts)
     since = len(history.since_keep)
     usual = (len(history.verdicts) - since) / kept if kept else None
@@ -43,9 +46,20 @@ def plateau_of(history: History) -> Plateau:
 
 
 @dataclass(frozen=True)
+class Untried:
+    """What no experiment has changed of today's program, constants and definitions, and files without a verdict."""
+
+    constants: Sequence[str]
+    definitions: Sequence[str]
+    experiments: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Advice:
-    """One thing to do: `refine`, `combine`, `another family`, `simplify` or `judge`. `why` is the tool's own text;
-    `names` come from experiments. `command` has such names only if they are safe in a shell, in quotation marks."""
+    """One thing to do: `what` is "refine", "combine", "another family", "simplify" or "judge".
+
+    `why` is the tool's own text; `names` come from experiments. `command` has only names that are safe in a shell.
+    """
 
     what: str
     why: str
@@ -62,21 +76,24 @@ def advice(
     history: History,
     near: Sequence[NearMiss],
     by_family: Sequence[Family],
-    parts: Collection[str],
+    definitions: Collection[str],
     constants: Sequence[Importance],
-    untried: Mapping[str, Sequence[str]],
+    untried: Untried,
     is_there: Callable[[str], bool],
 ) -> list[Advice]:
-    """What to do next, each with its reason in this history. `parts` are what the baseline defines, but for constants;
-    `is_there` says whether an experiment's file still exists."""
+    """What to do next, each with its reason in this history.
+
+    `definitions` are the names that the baseline binds, without its constants. `is_there` says whether an experiment's
+    file still exists.
+    """
     usable = [miss for miss in near if is_safe(miss.entry.experiment) and is_there(miss.entry.experiment)]
     return [
-        *_judge(untried["experiments"]),
+        *_judge(untried.experiments),
         *_retest(usable),
         *_combine(usable),
         *_sweep(history, by_family, constants, is_there),
-        *_another_family(by_family, untried["definitions"]),
-        *_simplify(history, parts),
+        *_another_family(by_family, untried.definitions),
+        *_simplify(history, definitions),
     ]
 
 
@@ -130,17 +147,17 @@ def _another_family(by_family: Sequence[Family], untried: Sequence[str]) -> Iter
         yield Advice("another family", "no experiment has changed", tuple(untried[:4]), "autoresearch new NAME")
 
 
-def _simplify(history: History, parts: Collection[str]) -> Iterable[Advice]:
+def _simplify(history: History, definitions: Collection[str]) -> Iterable[Advice]:
     promoted = [entry for entry in history.verdicts if entry.is_baseline]
     grown = sum(entry.lines_added - entry.lines_removed for entry in promoted)
     if grown >= GROWN and len(promoted) > 1:
-        layers = _layers(promoted, parts)
+        layers = _layers(promoted, definitions)
         why = f"promotions have added {grown} lines; try GOAL = 'simplify'"
         why += " on what they changed more than once:" if layers else ""
         yield Advice("simplify", why, layers, "autoresearch suggest")
 
 
-def _layers(promoted: Sequence[Entry], parts: Collection[str]) -> tuple[str, ...]:
-    changes = [name for entry in promoted for name in entry.changes if name in parts]
+def _layers(promoted: Sequence[Entry], definitions: Collection[str]) -> tuple[str, ...]:
+    changes = [name for entry in promoted for name in entry.changes if name in definitions]
     twice = {name for name in changes if changes.count(name) > 1}
     return tuple(sorted(twice, key=lambda name: (-changes.count(name), name))[:3])

@@ -40,8 +40,8 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A point that has been tried. `score` is None without one, and if the run took more memory than is allowed."""
+class EndedTrial:
+    """A trial that has ended. `score` (val_bpb) is None if the run has none, or took more memory than is allowed."""
 
     number: int
     values: dict[str, Value]
@@ -92,7 +92,7 @@ class Study:
         None: the grid has no more, or nothing that is new meets the constraints. While the block runs, the item is this
         process's; another one waits for it.
         """
-        with self._alive(number):
+        with self._lock_of(number):
             with self._opened() as study:
                 values = self._begin(study, number)
             self._held.add(number)
@@ -126,14 +126,14 @@ class Study:
             else:
                 study.tell(trial, score)
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[EndedTrial]:
         """What has been tried, by number."""
         found = {}
         with self._opened() as study:
             for trial in study.trials:
                 if _has_ended(trial) and (number := trial.user_attrs.get("item")):
                     allowed = all(amount <= 0 for amount in trial.constraints.values())
-                    found[number] = Ended(number, trial.user_attrs["values"], trial.value if allowed else None)
+                    found[number] = EndedTrial(number, trial.user_attrs["values"], trial.value if allowed else None)
         return [found[number] for number in sorted(found)]
 
     def is_taken(self, number: int) -> bool:
@@ -186,13 +186,13 @@ class Study:
 
     # -- who is alive --
 
-    def _alive(self, number: int) -> FileLock:
-        """The lock that the process holds which runs an item. The system releases it when the process ends."""
+    def _lock_of(self, number: int) -> FileLock:
+        """The lock of an item. The process that runs the item holds it; the system releases it when that one ends."""
         return self._new_lock(f"{self.name} item {number}")
 
     def _is_alive(self, number: int) -> bool:
         try:
-            with self._alive(number).acquire(timeout=0):
+            with self._lock_of(number).acquire(timeout=0):
                 return False
         except Timeout:
             return True
@@ -209,9 +209,22 @@ class Study:
 
     @contextmanager
     def _opened(self) -> Iterator["optuna.Study"]:
-        """The study as it stands, under the lock of the journal. UsageError: the journal is broken."""
+        """The study as it stands, under the lock of the journal. UsageError: the journal is broken, or no file."""
         with self._new_lock(f"journal {self.path.resolve()}"):
-            yield _load(self.path, self.name)
+            try:
+                study = _load(self.path, self.name)
+                if not all(map(self._is_of_sweep, study.get_trials(deepcopy=False))):
+                    raise UsageError(f"{self.path}: no journal of this sweep; move it away to begin anew")
+                yield study
+            except OSError as error:
+                raise UsageError(f"{self.path}: {error.strerror or error}") from None
+
+    def _is_of_sweep(self, trial: "FrozenTrial") -> bool:
+        """Whether a trial has a value for each key, and nothing else: the values become code."""
+        number, values = trial.user_attrs.get("item"), trial.user_attrs.get("values")
+        if not (isinstance(number, int) and isinstance(values, dict) and values.keys() == self.space.keys.keys()):
+            return False
+        return all(isinstance(value, Value) for value in values.values())
 
 
 def check_sampler(sampler: str, space: SearchSpace) -> None:
@@ -267,8 +280,10 @@ def _load(path: Path, name: str) -> "optuna.Study":
 def _cut_half_line(path: Path) -> None:
     """Remove what a kill has left of a line. Optuna skips it when it reads, but would write the next one behind it.
 
-    UsageError: a line does not begin like one of Optuna's.
+    UsageError: no regular file, such as a pipe, which nobody writes; or a line does not begin like one of Optuna's.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UsageError(f"{path}: not a regular file; move it away to begin anew")
     data = path.read_bytes() if path.exists() else b""
     *lines, half = data.split(b"\n")
     if not all(line.startswith(LINE) for line in lines) or half[: len(LINE)] != LINE[: len(half)]:

@@ -4,8 +4,8 @@
 - Two of those ideas, or of those that met today's baseline, in one experiment.
 - Today's baseline without the layers that promotions have left, last.
 
-They are ranked by the gain to be expected. An idea counts its delta times (1 - p), for p says how likely luck alone
-explains it. A pair counts half of what both count, for gains overlap. A simplification gains nothing.
+They are ranked by expected gain in val_bpb. That of an idea is its delta times (1 - p), where p is the p-value of its
+verdict. That of a pair is half the sum of both, because gains overlap. That of a simplification is 0.
 """
 
 import ast
@@ -33,7 +33,7 @@ from pytest_autoresearch.research.history import Entry, History
 from pytest_autoresearch.research.near_misses import near_misses
 
 READ, PAIRED, TRIED = 40, 10, 20
-"""The most files to read, ideas to combine, and pairs to try: a history may have thousands of ideas."""
+"""The most files to read, ideas to pair, and pairs to combine: a history may have thousands of ideas."""
 FOLDED = "The baseline without layers that promotions have left: the same function in fewer tokens of code."
 NAME_LENGTH = 100
 
@@ -71,7 +71,7 @@ def suggest(context: Context, history: History, at_most: int) -> list[Suggestion
 
 
 def expected_gain(entry: Entry) -> float:
-    """What an idea may be worth: its gain times the probability that it is not luck; half without a test."""
+    """The gain of an idea in val_bpb times 1 - p; half its gain if its verdict has no p-value."""
     return -(entry.delta or 0.0) * (1 - (0.5 if entry.p_value is None else entry.p_value))
 
 
@@ -108,7 +108,10 @@ class _Search:
         return some if len(some) == at_most else [*some, *self.simplification()]
 
     def read(self, entry: Entry) -> tuple[Experiment, Program] | None:
-        """The overlay that was judged and its program on today's baseline; None if it is gone, or nothing new."""
+        """The overlay that was judged, and its program on today's baseline.
+
+        None if its file is gone or has changed, or if the baseline has its change already.
+        """
         if entry.experiment not in self._read:
             self._read[entry.experiment] = self._read_anew(entry)
         return self._read[entry.experiment]

@@ -33,7 +33,7 @@ POLL = 0.2  # seconds between two looks at trials that other processes run
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """The options of a sweep. `trials` is None where `--ar-trials` is not given: then no point is tried."""
+    """`--ar-trials` (None where it is not given: then no point is tried), `--ar-sampler` and `--ar-finalists`."""
 
     trials: int | None = None
     sampler: str = "tpe"
@@ -113,7 +113,7 @@ class Sweep:
             check_track(self._context, self._file.experiment)
             count = self._count
             skipped = not count or (looks and self._earlier)
-            done = f", {len(self._done())} done" if looks and not skipped else ""
+            done = f", {len(self._done(self._study))} done" if looks and not skipped else ""
         except (UsageError, NotJudged):
             skipped = True
         if skipped:
@@ -187,9 +187,9 @@ class Sweep:
         except UsageError as error:
             raise self._file.named_in(error) from None
 
-    def _done(self) -> list[int]:
-        """The trials of this session that have ended, here or in an earlier session."""
-        return [trial.number for trial in self._study.ended() if trial.number <= self._count]
+    def _done(self, study: Study) -> list[int]:
+        """The numbers of the trials that this session asks for and that have ended, here or in an earlier session."""
+        return [trial.number for trial in study.ended() if trial.number <= self._count]
 
     @cached_property
     def _earlier(self) -> tuple[str, Study] | None:
@@ -203,12 +203,10 @@ class Sweep:
         history = History.read(context.ledger, context.track.name)
         mine = [entry for entry in history.entries if entry.file == self._file.name]
         earlier = dict.fromkeys(entry.baseline_sha for entry in reversed(mine) if entry.baseline_sha != today)
-        if not earlier or self._done_on(today):
+        if not earlier or self._done(self._study):
             return None
-        return next(((sha, self._study_on(sha)) for sha in earlier if self._done_on(sha) == self._count), None)
-
-    def _done_on(self, baseline_sha: str) -> int:
-        return len([trial for trial in self._study_on(baseline_sha).ended() if trial.number <= self._count])
+        studies = ((sha, self._study_on(sha)) for sha in earlier)
+        return next(((sha, study) for sha, study in studies if len(self._done(study)) == self._count), None)
 
     # -- finalists --
 
@@ -242,7 +240,7 @@ class Sweep:
         whichever process has a trial can end it.
         """
         left = set(range(1, self._count + 1))
-        while left := left.difference(self._done()):
+        while left := left.difference(self._done(self._study)):
             free = next((number for number in sorted(left) if not self._study.is_taken(number)), None)
             if free is None:
                 time.sleep(POLL)

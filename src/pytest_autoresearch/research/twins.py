@@ -1,5 +1,6 @@
 """Twins: experiments that changed nearly the same before. An experiment with a twin is judged, with a note of it."""
 
+from contextlib import suppress
 from functools import cached_property, lru_cache
 
 from pytest_autoresearch.core.errors import UsageError
@@ -7,7 +8,6 @@ from pytest_autoresearch.core.records import Verdict
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.plan import Plan
-from pytest_autoresearch.programs.experiment import Program
 from pytest_autoresearch.programs.history import changed_names
 from pytest_autoresearch.programs.similar import Change, similarity
 from pytest_autoresearch.research.history import Entry, History, file_of
@@ -66,21 +66,17 @@ class Twins:
             if changed.intersection(each.changes) and file_of(each.experiment) != file:
                 latest.setdefault(each.program_sha, each)
 
-        def apart(each: Entry | Verdict) -> float:
-            return -len(changed.intersection(each.changes)) / len(changed.union(each.changes))
+        def overlap(each: Entry | Verdict) -> float:
+            return len(changed.intersection(each.changes)) / len(changed.union(each.changes))
 
-        return sorted(latest.values(), key=apart)[:MOST]
+        return sorted(latest.values(), key=overlap, reverse=True)[:MOST]
 
     def _change(self, judged: Entry | Verdict) -> Change | None:
         """The change that was judged; None if its program, or its baseline's, is gone or cannot be compared."""
         current, evidence = self._context.baseline_program, self._context.evidence
-        folder = evidence.of(judged.track, judged.experiment, judged.program_sha) / "seed-0"
-        try:
-            source = (folder / "program.py").read_text(encoding="utf-8", errors="replace")
-            is_current = judged.baseline_sha == current.sha
+        program = evidence.program_of(judged.track, judged.experiment, judged.program_sha)
+        is_current = judged.baseline_sha == current.sha
+        with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             baseline = current.source if is_current else self._source(judged.baseline_sha)
-            if baseline is None or Program(source).sha != judged.program_sha:
-                return None
-            return Change.of(baseline, source, judged.changes)
-        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
+            return Change.of(baseline, program.source, judged.changes) if program and baseline else None
+        return None
