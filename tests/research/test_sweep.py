@@ -165,6 +165,12 @@ def test_a_grid_has_as_many_trials_as_points_and_constraints_cost_nothing(
     assert len({spec.source for spec in fake.specs if spec.seed == SEARCH_SEED}) == len(of_trials(fake))
 
 
+def test_where_nothing_meets_the_constraints_nothing_is_trained(project: TinyProject, fake: Landscape) -> None:
+    project.experiment("sweep", GRID.replace("<= 4096", "<= 1"))
+    grid(project, trials=2).assert_outcomes(skipped=5)
+    assert of_trials(fake) == []
+
+
 def test_who_does_not_beat_the_baseline_is_no_finalist(project: TinyProject, fake: Landscape) -> None:
     project.experiment("sweep", GRID)
     fake.score = lambda constants: 2.0 + abs(constants["WIDTH"] - 16) / 100 - (constants["BATCH_SIZE"] == 16) / 20

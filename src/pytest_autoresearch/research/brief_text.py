@@ -206,7 +206,8 @@ class _Page:
         """A line for each of the first items, and one that counts the others."""
         shown = max(1, min(self.lines, at_most))
         lines = [f"- {line(item)}" for item in items[:shown]]
-        return lines + [f"- and {len(items) - shown} more {what}"] * (len(items) > shown)
+        more = len(items) - shown
+        return lines + [f"- and {more} more {what}" if more > 1 else "- and 1 more"] * (more > 0)
 
     def _names(self, names: Sequence[str]) -> str:
         more = f" and {len(names) - self.lines} more" if len(names) > self.lines else ""

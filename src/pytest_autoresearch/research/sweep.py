@@ -223,8 +223,10 @@ class Sweep:
 
         What takes too much memory has no score in the study.
         """
-        bar = self._trials.search_record.scores[0]
         scored = [(trial.score, trial.number, trial.values) for trial in self._study.ended() if trial.score is not None]
+        if not scored:
+            return  # no reason to train the baseline on the search seed
+        bar = self._trials.search_record.scores[0]
         seen = {self._context.baseline_program.code_sha}
         for _, _, values in sorted((each for each in scored if each[0] < bar), key=lambda each: each[:2]):
             experiment, program = self._at(name, values)
