@@ -145,13 +145,13 @@ def test_a_quick_look_has_a_history_of_its_own(say: Say) -> None:
     assert experiments(say("--json", track="cpu@4steps")) == ["far"]
     assert say(track="cpu@5steps") == (
         "track cpu@5steps: no verdict yet; the ledger has: cpu, cpu@4steps; "
-        "`pytest experiments` judges every experiment\n"
+        "`pytest experiments --ar-track cpu` judges every experiment\n"
     )
 
 
 @pytest.mark.usefixtures("root")
 def test_without_a_verdict_there_is_one_friendly_line(say: Say) -> None:
-    assert say() == "track cpu: no verdict yet; `pytest experiments` judges every experiment\n"
+    assert say() == "track cpu: no verdict yet; `pytest experiments --ar-track cpu` judges every experiment\n"
     assert json.loads(say("--json")) == {"track": "cpu", "verdicts": [], "lineage": [], "since_keep": 0}
 
 

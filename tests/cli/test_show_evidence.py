@@ -10,7 +10,7 @@ from fakes import FakeExecutor, failed, result
 from tiny_project import TinyProject
 
 from pytest_autoresearch.cli import main
-from pytest_autoresearch.cli.evidence import blocks, ends
+from pytest_autoresearch.cli.evidence import Run, blocks, curve_lines, ends
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.judging.evidence import Evidence
 
@@ -46,12 +46,12 @@ def test_verdict_patch_curves_and_the_end_of_the_log(judged: TinyProject, say: S
     assert lines[1] == "DISCARDED 2.3000 against 2.0000 on seed 0 (+0.3000, p 0.99) not below the baseline"
     (folder,) = judged.path.glob("results/cpu/wide-*")
     assert f"program: results/cpu/{folder.name}/seed-0/program.py" in lines
-    assert "patch against the baseline that it met, baseline:" in lines
+    assert "patch against the baseline that it met, the first:" in lines
     assert any(line.startswith("+WIDTH = ") for line in lines)
     at = lines.index("training loss over the budget, in nats per token:")
     assert [line.rstrip() for line in lines[at + 1 : at + 3]] == [
-        f"  seed 0    {'▇ ▅':<50}  4.000 → 3.000",
-        f"  baseline  {'█▆▁':<50}  5.000 → 1.000",
+        "  seed 0    ▇ ▅  4.000 → 3.000",
+        "  baseline  █▆▁  5.000 → 1.000",
     ]
     assert lines[at + 4].endswith("seed-0/log.txt")
     assert lines[at + 5 :] == [*[f"| line {n}" for n in range(3, 12)], r"| \x1b[31mautoresearch: KEPT"]
@@ -81,7 +81,7 @@ def test_what_is_gone_is_said(judged: TinyProject, say: Say, capsys: pytest.Capt
     for path in judged.path.glob("results/cpu/wide-*/seed-0/log.txt"):
         path.unlink()
     said = say("wide")
-    assert "patch: none, because the baseline that it met, baseline, is no longer there" in said
+    assert "patch: none, because the baseline that it met, the first, is no longer there" in said
     assert "seed-0/log.txt, which is no longer there" in said
     assert "baseline  " not in said
     for path in judged.path.glob("results/cpu/wide-*/seed-0"):
@@ -91,7 +91,7 @@ def test_what_is_gone_is_said(judged: TinyProject, say: Say, capsys: pytest.Capt
         shutil.rmtree(path)
     assert main(["show", "--evidence", "wide"]) == 2
     assert capsys.readouterr().err == (
-        "autoresearch: wide: its evidence is gone from results/; `autoresearch history` lists all\n"
+        "autoresearch: wide: its evidence is gone from results/; `autoresearch history --trials` lists all\n"
     )
 
 
@@ -105,8 +105,8 @@ def test_trials_are_shown_by_their_seed(judged: TinyProject, say: Say) -> None:
     evidence.save(replace(verdict, experiment=name, outcome=Outcome.TRIED, evidence=path, key="trial"))
     said = say(name)
     assert "TRIED 2.3000" in said
-    assert "\n  seed 1000000  ▇ ▁" not in said
-    assert "\n  seed 1000000  █ ▁" in said
+    assert "\n  search seed  ▇▁" not in said
+    assert "\n  search seed  █▁" in said
     assert f"program: {path}/seed-1000000/program.py" in said
 
 
@@ -115,6 +115,16 @@ def test_another_track_is_found(judged: TinyProject, say: Say) -> None:
     judged.idea("narrow")
     judged.night(FakeExecutor(judged.path, (2.0,), {"# narrow #": [2.1]}), seeds=1, budget="4 steps")
     assert say("narrow").startswith("narrow on track cpu@4steps")
+
+
+def test_a_quick_look_is_found_by_the_name_of_its_track(
+    judged: TinyProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged.night(FakeExecutor(judged.path, (2.0,), {"# wide #": [2.1]}), seeds=1, budget="4 steps")
+    assert main(["--track", "cpu@4steps", "show", "--evidence", "wide"]) == 0
+    assert capsys.readouterr().out.startswith("wide on track cpu@4steps")
+    assert main(["--track", "cpu@4steps", "show", "--evidence", "q"]) == 2
+    assert "`autoresearch --track cpu@4steps history --trials` lists all" in capsys.readouterr().err
 
 
 def test_json(judged: TinyProject, say: Say) -> None:
@@ -129,13 +139,18 @@ def test_json(judged: TinyProject, say: Say) -> None:
     ("arguments", "words"),
     [
         (["--evidence", "wid"], "wid: no verdict on track cpu; did you mean `wide`?"),
-        (["--evidence", "q"], "q: no verdict on track cpu; `autoresearch history` lists all"),
+        (["--evidence", "q"], "q: no verdict on track cpu; `autoresearch history --trials` lists all"),
         (["wide", "--json"], "--json: only what `show --evidence` prints is there as JSON"),
     ],
 )
 def test_mistakes_are_one_line_each(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", *arguments]) == 2
     assert capsys.readouterr().err == f"autoresearch: {words}\n"
+
+
+def test_the_curve_of_few_steps_has_no_gaps() -> None:
+    run = Run(0, [5.0, None, None, None, 3.0, None, None, None, 1.0, None], None)
+    assert curve_lines(run) == ["  seed 0  █▅▁  5.000 → 1.000"]
 
 
 def test_curves() -> None:

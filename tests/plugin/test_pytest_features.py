@@ -220,7 +220,10 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(project: TinyProject, fake: F
     result = project.pytester.runpytest_inprocess("experiments", no_reraise_ctrlc=True)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(
-        ["nothing promoted: interrupted", "interrupted: 3 verdicts are kept; the same command continues with the rest"]
+        [
+            "nothing promoted: interrupted",
+            "interrupted: 3 verdicts are in the ledger; the same command continues with the rest",
+        ]
     )
     fake.canned["# zz_last #"] = [2.3]
     result = project.run()

@@ -143,7 +143,7 @@ def test_a_name_that_a_shell_would_run_is_in_no_command(tmp_path: Path) -> None:
     history.write()
     (tmp_path / "experiments/$(reboot).py").write_text("")
     commands = [each.command for each in brief_of(tmp_path).advice]
-    assert 'autoresearch new NAME --combine "good" "fine"' in commands
+    assert 'autoresearch --track cpu new NAME --combine "good" "fine"' in commands
     assert not any("reboot" in command for command in commands)
 
 
@@ -170,8 +170,8 @@ def test_near_misses_are_named_with_the_baseline_that_they_met(tmp_path: Path) -
         '- "early" -0.0060 p 0.07, met "baseline", 1 baseline ago: "early"',
         '- "late" -0.0050 p 0.11, met today\'s: "late"',
     ]
-    assert 'pytest experiments -k "early" --ar-retest' in text
-    assert 'autoresearch new NAME --combine "outrun" "early"' in text
+    assert 'pytest experiments -k "early" --ar-retest --ar-track cpu' in text
+    assert 'autoresearch --track cpu new NAME --combine "outrun" "early"' in text
 
 
 def test_what_was_beaten_since_is_no_near_miss(tmp_path: Path) -> None:
@@ -209,9 +209,11 @@ def test_failures_are_grouped_by_what_they_change(tmp_path: Path) -> None:
         reason = f"asked for {number}.5 GB"
         history.rows.append(history.row(experiment=f"c{number}", verdict="out of memory", reason=reason, changes="GPT"))
     text = text_of(history)
-    assert '- "MLP": 40 tried, best +0.0000: 40 no better; not "m0" +0.0000, "m1" +0.0010\n' in text
-    assert '- constants: 2 tried, best -0.0030: 2 within noise; not "rate" -0.0030, "batch" -0.0030\n' in text
-    assert '- "GPT": 4 tried, best -0.0030: 1 within noise, 3 no score; not "big" -0.0030 "takes too much", ' in text
+    assert '- "MLP": 40 tried, best +0.0000: 40 no better; not kept "m0" +0.0000, "m1" +0.0010\n' in text
+    assert '- constants: 2 tried, best -0.0030: 2 within noise; not kept "rate" -0.0030, "batch" -0.0030\n' in text
+    assert (
+        '- "GPT": 4 tried, best -0.0030: 1 within noise, 3 no score; not kept "big" -0.0030 "takes too much", ' in text
+    )
     assert '  - 3 out of memory: "asked for 2.5 GB", latest "c2"' in text
 
 
@@ -266,10 +268,10 @@ def test_the_rule_of_a_plateau(tmp_path: Path, since: int, is_plateau: bool) -> 
 def test_an_empty_ledger(tmp_path: Path) -> None:
     history = SyntheticHistory(tmp_path, random.Random(0))
     text = text_of(history, record=False)
-    assert "- To beat: unknown; no record of it here: the next `pytest experiments` trains the baseline first" in text
+    assert "- To beat: unknown; no record of it here: the next `pytest experiments --ar-track cpu` trains the" in text
     assert "- A gain: about -0.0078 over 3 seeds (noise 0.0075, alpha 0.05)" in text
     assert "- So far: no verdict yet." in text
-    assert "## Next\n- `autoresearch new NAME`" in text
+    assert "## Next\n- `autoresearch --track cpu new NAME`" in text
     (tmp_path / "results.tsv").unlink()
     assert render(brief_of(tmp_path)) == text
 
@@ -279,7 +281,7 @@ def test_one_verdict(tmp_path: Path) -> None:
     history.rows.append(history.row(experiment="only", delta=0.002, p_value=0.6, changes="MLP"))
     text = text_of(history)
     assert "- So far: 1 verdict: 0 kept (0 promoted), 1 discarded, 0 without a score." in text
-    assert '- "MLP": 1 tried, best +0.0020: 1 no better; not "only" +0.0020' in text
+    assert '- "MLP": 1 tried, best +0.0020: 1 no better; not kept "only" +0.0020' in text
     assert "## Plateau: no\n1 verdict since the last keep; nothing was kept before." in text
 
 

@@ -223,13 +223,13 @@ def test_the_folded_baseline_is_suggested_judged_and_promoted(project: TinyProje
     text = found.path.read_text()
     assert text.startswith('"""The baseline without layers that promotions have left: ')
     assert "A bigram model.\n" in text
-    assert '\n\nGOAL = "simplify"\n\nWIDTH' in text
+    assert '\n\nTRACK = "cpu"\nGOAL = "simplify"\n\nWIDTH' in text
     assert "forgotten" not in text
     assert suggested(project) == [replace(found, text=None)]
     night = judge(project)
     assert night.verdicts["folded_1"].outcome is Outcome.KEPT
     assert night.verdicts["folded_1"].delta == 0.0
-    assert (project.path / "baseline/cpu/train.py").read_text() == text.replace('\nGOAL = "simplify"\n', "")
+    assert (project.path / "baseline/cpu/train.py").read_text() == text.replace('\nTRACK = "cpu"\nGOAL = "simplify"\n', "")
     assert suggested(project) == []
 
 
@@ -335,6 +335,7 @@ def test_json(judged: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
     assert (first["kind"], first["file"], first["is_there"]) == ("kept", "experiments/narrow.py", True)
     assert first["command"] == "pytest experiments/narrow.py --ar-retest --ar-track cpu"
     assert (second["kind"], second["parts"], second["is_there"]) == ("pair", ["narrow", "small"], False)
+    assert second["command"].startswith("autoresearch --ar-track cpu new narrow_and_small --combine narrow small && ")
     assert second["expected_gain"] == pytest.approx(0.0296, abs=1e-4)
 
 

@@ -103,6 +103,10 @@ def test_the_best_of_a_sweep_is_judged_on_other_seeds_and_promoted(project: Tiny
     assert [row["status"] for row in project.rows if "finalist" in row["experiment"]] == ["pass", "keep"]
     done.stdout.re_match_lines([rf"sweep\[finalist-1\] .* KEPT +{constants[best]}", r"sweep\[0\d\] .* TRIED +WIDTH="])
     done.stdout.fnmatch_lines(["promoted sweep[[]finalist-1]: *"])
+    assert f"autoresearch: sweep[finalist-1]: {constants[best]}" in done.outlines
+    kinds = [line[6:14] for line in done.outlines if re.match(r"sweep\[.* \d\.\d{4} ", line)]
+    assert kinds[:2] == ["finalist"] * 2  # before the trials, whatever their deltas
+    assert "finalist" not in kinds[2:]
 
     values = dict(word.split("=") for word in constants[best].split())
     promoted = BASELINE
@@ -159,6 +163,12 @@ def test_a_grid_has_as_many_trials_as_points_and_constraints_cost_nothing(
     done.assert_outcomes(passed=5, skipped=1)  # 32 × 16 × 16 > 4096
     done.stdout.fnmatch_lines(["*sweep.py [[]06] SKIPPED: no point is left that meets the constraints*"])
     assert len({spec.source for spec in fake.specs if spec.seed == SEARCH_SEED}) == len(of_trials(fake))
+
+
+def test_where_nothing_meets_the_constraints_nothing_is_trained(project: TinyProject, fake: Landscape) -> None:
+    project.experiment("sweep", GRID.replace("<= 4096", "<= 1"))
+    grid(project, trials=2).assert_outcomes(skipped=5)
+    assert of_trials(fake) == []
 
 
 def test_who_does_not_beat_the_baseline_is_no_finalist(project: TinyProject, fake: Landscape) -> None:
@@ -264,8 +274,8 @@ def test_a_broken_space_crashes_with_its_line_and_the_others_go_on(
 ) -> None:
     project.experiment("sweep", space)
     project.experiment("other", "WIDTH = 32")
-    done = project.run("--ar-trials", "1", "--ar-finalists", "0")
-    done.assert_outcomes(passed=1, failed=1)
+    done = project.run("--ar-trials", "3", "--ar-finalists", "2")
+    done.assert_outcomes(passed=1, failed=1)  # one item, however many trials were asked for
     assert f"CRASHED experiments/sweep.py{line}" in done.stdout.str()
     assert ("sweep", "crash", "sweep.") in rows(project)
 
@@ -311,7 +321,7 @@ def test_another_track_and_another_folder(project: TinyProject, fake: Landscape)
     project.experiment("elsewhere", f'TRACK = "cuda"\n{SPACE}')
     write(project.path / "experiments/rates/sweep.py", (project.path / "experiments/sweep.py").read_text())
     done = project.run("--ar-trials", "2", "--ar-finalists", "0", "-v")
-    done.assert_outcomes(passed=4, skipped=2)
+    done.assert_outcomes(passed=4, skipped=1)
     assert "experiments/rates/sweep.py::rates/sweep[02] TRIED" in done.stdout.str()
     assert "elsewhere.py: 2 trials" not in done.stdout.str()
     assert (project.path / "results/cpu/rates+sweep.journal").exists()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Verdict
 from pytest_autoresearch.core.text import escaped, quoted
 from pytest_autoresearch.judging.context import Context
+from pytest_autoresearch.judging.project import Options
+from pytest_autoresearch.judging.trial import SEARCH_SEED
 from pytest_autoresearch.judging.words import verdict_line
 from pytest_autoresearch.programs.compare import unified_diff
 from pytest_autoresearch.programs.spelling import did_you_mean
@@ -62,8 +64,9 @@ class Report:
 
 def show_evidence(command: Command, name: str, as_json: bool) -> None:
     """Print the evidence of an experiment, of which there may be no file any more. UsageError if it has no verdict."""
-    context = command.context
-    found = collect(context, verdicts_on(command, experiment_name(context, name)))
+    looked = replace(command, track=command.track and command.track.partition("@")[0])  # its project, for a quick look
+    context = looked.context
+    found = collect(context, verdicts_on(context, command, experiment_name(context, name)))
     if as_json:
         print(json.dumps(found.as_dict(), indent=1))
     else:
@@ -76,9 +79,9 @@ def experiment_name(context: Context, name: str) -> str:
     return item or path.removeprefix(f"{context.relative(context.project.experiments)}/").removesuffix(".py")
 
 
-def verdicts_on(command: Command, name: str) -> list[Verdict]:
+def verdicts_on(context: Context, command: Command, name: str) -> list[Verdict]:
     """The verdicts on an experiment, oldest first: on the track, else on the one where it was judged last."""
-    context, track = command.context, track_of(command)
+    track = track_of(command)
     if found := context.evidence.verdicts(track, name):
         return found
     others = [] if command.track else [path.name for path in context.evidence.folder.glob("[!.]*/")]
@@ -86,7 +89,7 @@ def verdicts_on(command: Command, name: str) -> list[Verdict]:
     if elsewhere:
         return max(elsewhere, key=lambda found: found[-1].finished_at)
     entries = History.read(context.ledger, track).entries
-    hint = "`autoresearch history` lists all"
+    hint = f"`{Options(track=command.track).on_track('autoresearch history --trials')}` lists all"
     if any(entry.experiment == name for entry in entries):
         raise UsageError(f"{name}: its evidence is gone from {context.relative(context.evidence.folder)}/; {hint}")
     hint = did_you_mean(name, {entry.experiment for entry in entries}) or hint
@@ -139,11 +142,12 @@ def lines_of(found: Report) -> list[str]:
     if not latest.runs:
         return [escaped(line) for line in [*lines, "", "it was not run"]]
     lines += ["", f"program: {found.path or 'no longer there'}"]
+    met = "the first" if found.baseline == "baseline" else found.baseline
     if found.patch is None:
-        gone = "it" if found.path is None else f"the baseline that it met, {found.baseline},"
+        gone = "it" if found.path is None else f"the baseline that it met, {met},"
         lines.append(f"patch: none, because {gone} is no longer there")
     else:
-        lines += [f"patch against the baseline that it met, {found.baseline}:", ""]
+        lines += [f"patch against the baseline that it met, {met}:", ""]
         lines += [line.expandtabs() for line in found.patch.removesuffix("\n").split("\n")]
     curves = [line for run in found.runs for line in curve_lines(run)]
     lines += ["", "training loss over the budget, in nats per token:", *curves] if curves else []
@@ -154,15 +158,21 @@ def lines_of(found: Report) -> list[str]:
 
 def curve_lines(run: Run) -> list[str]:
     """One line for the program and one for the baseline, on one scale: `seed 0  █▅▃▂▁▁  5.545 → 2.345`."""
-    known = {f"seed {run.seed}": run.program} | ({"baseline": run.baseline} if run.baseline else {})
+    known = {seed_name(run.seed): run.program} | ({"baseline": run.baseline} if run.baseline else {})
     losses = [loss for curve in known.values() for loss in curve if loss is not None]
     if not losses:
         return []
     margin = max(map(len, known))
+    width = min(WIDTH, max(sum(loss is not None for loss in curve) for curve in known.values()))  # few steps: no gaps
     return [
-        f"  {name:<{margin}}  {blocks(curve, min(losses), max(losses)):<{WIDTH}}  {ends(curve)}"
+        f"  {name:<{margin}}  {blocks(curve, min(losses), max(losses), width):<{width}}  {ends(curve)}"
         for name, curve in known.items()
     ]
+
+
+def seed_name(seed: int) -> str:
+    """`seed 0`, or `search seed`, on which a sweep's trials train."""
+    return "search seed" if seed == SEARCH_SEED else f"seed {seed}"
 
 
 def blocks(curve: Curve, low: float, high: float, width: int = WIDTH) -> str:

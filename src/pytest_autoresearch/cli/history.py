@@ -53,8 +53,9 @@ def show_history(command: Command, options: argparse.Namespace) -> None:
         return
     if not history.entries:
         others = sorted({row.get("track", "") for row in command.context.ledger.rows()} - {""})
-        there = f"; the ledger has: {', '.join(map(escaped, others))}" * bool(others)
-        print(f"track {escaped(history.track)}: no verdict yet{there}; `pytest experiments` judges every experiment")
+        there = f"; the ledger has: {', '.join(others)}" * bool(others)
+        judging = Options(track=command.track and command.track.partition("@")[0]).on_track("pytest experiments")
+        print(escaped(f"track {history.track}: no verdict yet{there}; `{judging}` judges every experiment"))
         return
     if entries:
         print(*fitting(table(entries, history.baseline_names)), "", sep="\n")

@@ -98,7 +98,7 @@ def _command(command: Command, context: Context, number: int, each: Suggestion) 
     if each.text is None:
         return judging
     if each.parts:
-        return f"{_shell('autoresearch', 'new', each.name, '--combine', *each.parts)} && {judging}"
+        return f"{_shell('autoresearch', *_track(command), 'new', each.name, '--combine', *each.parts)} && {judging}"
     return _shell("autoresearch", *_track(command), "suggest", "--run", str(number))
 
 

@@ -1,6 +1,7 @@
 """The folders of a project and the options of a session. `cli` finds the folders by pytest's settings files."""
 
 import configparser
+import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,13 @@ class Options:
     retest: bool = False
     sandbox: str = "auto"
     stop: StopRule = NEVER
+
+    def on_track(self, command: str) -> str:
+        """A command of pytest's or of ours, for the track that the options name; as it is where they name none."""
+        if not self.track:
+            return command
+        name, (tool, _, rest) = shlex.quote(self.track), command.partition(" ")
+        return f"{command} --ar-track {name}" if tool == "pytest" else f"{tool} --track {name} {rest}"
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,10 @@ def check_changed_by_hand(context: Context) -> None:
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # evidence may be of any age
         names = changed_names(old, new) if old else []
         what = f"changed in {', '.join(f'`{name}`' for name in names[:5])}{', …' * (len(names) > 5)}" if names else what
-    track = f"--track {context.options.track} " if context.options.track else ""
+    command = context.options.on_track("autoresearch new NAME --from-edit")
     raise UsageError(
         f"{context.baseline.path}: {what} since its record of {record.recorded_at} ({record.val_bpb:.4f} val_bpb): "
-        f"`autoresearch {track}new NAME --from-edit` makes the change an experiment and puts the file back; "
+        f"`{command}` makes the change an experiment and puts the file back; "
         "--ar-record accepts it unjudged"
     )
 

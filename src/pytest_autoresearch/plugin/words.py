@@ -85,7 +85,7 @@ def summary_lines(summary: SessionSummary) -> list[str]:
         lines.append(stopped_line(summary))
     if summary.interrupted and judged:
         verdicts = f"{len(judged)} verdicts are" if len(judged) > 1 else "1 verdict is"
-        lines.append(f"interrupted: {verdicts} kept; the same command continues with the rest")
+        lines.append(f"interrupted: {verdicts} in the ledger; the same command continues with the rest")
     return [escaped(line) for line in lines]
 
 
@@ -99,13 +99,13 @@ def stopped_line(summary: SessionSummary) -> str:
 
 
 def table(summary: SessionSummary) -> str:
-    """All verdicts of a session, best first, below the baseline."""
+    """All verdicts of a session, best first, below the baseline; then the trials of sweeps, which are no verdicts."""
     from tabulate import tabulate
 
     rows: list[list[str]] = []
     if summary.record is not None:
         rows.append(_baseline_row(summary.record))
-    rows += [_row(name, v) for name, v in sorted(summary.judged, key=lambda e: (e[1].delta is None, e[1].delta or 0.0))]
+    rows += [_row(name, verdict) for name, verdict in sorted(summary.judged, key=lambda each: _rank(each[1]))]
     headers = [f"track {summary.track}", "val_bpb", "against", "delta", "p", "runs", "time", "memory", "lines"]
     headers += ["verdict"]
     align = ["left", *["right"] * 8, "left"]
@@ -114,6 +114,10 @@ def table(summary: SessionSummary) -> str:
         align += ["left"]
     rows = [row[: len(headers)] for row in rows]
     return tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)
+
+
+def _rank(verdict: Verdict) -> tuple[bool, bool, float]:
+    return verdict.outcome is Outcome.TRIED, verdict.delta is None, verdict.delta or 0.0
 
 
 def _baseline_row(record: Record) -> list[str]:

@@ -6,7 +6,7 @@ asks no device: the number to beat comes from any record of today's program, or 
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.core.text import name_of, one_line
 from pytest_autoresearch.core.track import Track, budget_of
 from pytest_autoresearch.judging.context import Context
+from pytest_autoresearch.judging.project import Options
 from pytest_autoresearch.programs.constants import spelled_in
 from pytest_autoresearch.programs.experiment import parse_errors
 from pytest_autoresearch.programs.statements import pieces_of
@@ -62,6 +63,8 @@ class Brief:
     untried: Untried
     plateau: Plateau
     advice: Sequence[Advice]
+    options: Options
+    """They name the track for which commands are, where pytest would choose another."""
 
     @cached_property
     def gain(self) -> Gain | None:
@@ -106,6 +109,9 @@ def make_brief(context: Context) -> Brief:
     near, constants = near_misses(history), importances(history.trials)
     root = context.project.experiments
     untried = _untried(history, defined, _without_verdict(history, root, track))
+    advised = advice(
+        history, near, by_family, definitions, constants, untried, lambda name: (root / f"{name}.py").is_file()
+    )
     return Brief(
         track=track,
         to_beat=_to_beat(context, history),
@@ -116,9 +122,8 @@ def make_brief(context: Context) -> Brief:
         constants=constants,
         untried=untried,
         plateau=plateau_of(history),
-        advice=advice(
-            history, near, by_family, definitions, constants, untried, lambda name: (root / f"{name}.py").is_file()
-        ),
+        advice=[replace(each, command=context.options.on_track(each.command)) for each in advised],
+        options=context.options,
     )
 
 
@@ -133,12 +138,12 @@ def _to_beat(context: Context, history: History) -> ToBeat:
         platform = f"{device}, {threads} threads, torch {torch}"
         note = "" if len(scores) == track.seeds else "some seeds are missing: the next session trains them"
         return ToBeat(fmean(scores), scores, "record", platform, note)
-    path = context.relative(baseline.path)
+    path, session = context.relative(baseline.path), context.options.on_track("pytest experiments")
     if baseline.unknown_since(program):
-        note = f"{path} was changed by hand: put it back, or accept it with `pytest experiments --ar-record`"
+        note = f"{path} was changed by hand: put it back, or accept it with `{session} --ar-record`"
         return ToBeat(None, [], "", "", note)
     known = [entry for entry in history.baselines if entry.program_sha == program.sha and entry.val_bpb]
-    note = "no record of it here: the next `pytest experiments` trains the baseline first and records its scores"
+    note = f"no record of it here: the next `{session}` trains the baseline first and records its scores"
     return ToBeat(known[-1].val_bpb if known else None, [], "ledger" if known else "", "", note)
 
 

@@ -76,7 +76,7 @@ class _Page:
         corpus = f"corpus {self._text(track.corpus)}, vocabulary {track.vocab_size}"
         size = f"sequences of {track.sequence_length} tokens, {counted(track.seeds, 'seed')}"
         lines = [f"# Track {self._name(track.name)}: brief", "", RULE, "", GOAL]
-        lines.append(f"- Track: {track.device}, {track.budget} a run, {corpus}, {size}.")
+        lines.append(f"- Track: device {track.device}, {track.budget} a run, {corpus}, {size}.")
         lines += [self._to_beat(), self._gain()]
         kinds = f"{counts['kept']} kept ({counts['promoted']} promoted), {counts['discarded']} discarded"
         said = f"{counted(counts['verdicts'], 'verdict')}: {kinds}, {counts['failed']} without a score"
@@ -143,7 +143,7 @@ class _Page:
         best = "" if family.best_delta is None else f", best {family.best_delta:+.4f}"
         named = ", ".join(self._idea(entry) for entry in others[: 2 if self.lines > 3 else 1])
         name = family.name if family.name in (CONSTANTS, UNKNOWN) else self._name(family.name)
-        return f"{name}: {len(family.entries)} tried{best}: {said}{f'; not {named}' if named else ''}"
+        return f"{name}: {len(family.entries)} tried{best}: {said}{f'; not kept {named}' if named else ''}"
 
     def _idea(self, entry: Entry) -> str:
         name = self._name(entry.experiment)
@@ -188,7 +188,8 @@ class _Page:
     def _next(self) -> list[str]:
         plateau = self.brief.plateau
         if not self.brief.counts["verdicts"]:
-            return ["## Next", "- `autoresearch new NAME` begins an idea; `pytest experiments` judges all of them."]
+            new, judge = map(self.brief.options.on_track, ("autoresearch new NAME", "pytest experiments"))
+            return ["## Next", f"- `{new}` begins an idea; `{judge}` judges all of them."]
         usual = (
             "nothing was kept before" if plateau.usual is None else f"one took {plateau.usual:.1f} on average before"
         )
@@ -205,7 +206,8 @@ class _Page:
         """A line for each of the first items, and one that counts the others."""
         shown = max(1, min(self.lines, at_most))
         lines = [f"- {line(item)}" for item in items[:shown]]
-        return lines + [f"- and {len(items) - shown} more {what}"] * (len(items) > shown)
+        more = len(items) - shown
+        return lines + [f"- and {more} more {what}" if more > 1 else "- and 1 more"] * (more > 0)
 
     def _names(self, names: Sequence[str]) -> str:
         more = f" and {len(names) - self.lines} more" if len(names) > self.lines else ""

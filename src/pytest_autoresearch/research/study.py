@@ -232,7 +232,10 @@ def check_sampler(sampler: str, space: SearchSpace) -> None:
     if sampler not in SAMPLERS:
         raise UsageError(f"no sampler `{one_line(sampler)}`; there are {', '.join(SAMPLERS)}")
     if space.vary and sampler != "random":
-        raise UsageError(f"VARY is for the sampler `random`; with `{sampler}` every key varies, so take VARY out")
+        raise UsageError(
+            f"VARY is for the sampler `random`; with `{sampler}` every key varies, so take VARY out, "
+            "or give --ar-sampler random"
+        )
     if sampler == "grid" and (size := size_of_grid(space)) > GRID:
         raise UsageError(f"SEARCH_SPACE: a grid of {size} combinations; at most {GRID} are allowed")
 

@@ -177,7 +177,7 @@ class _Search:
             return []
         try:
             folded = fold(self.baseline)
-            text = _as_simplification(folded)
+            text = _as_simplification(folded, self.context.track.folder.name)
             path, is_there = self._place("folded", text, first="_1")
             experiment = parse_experiment(path, self.context.project.experiments, text)
             program = experiment.program(self.baseline, self.context.baseline.path)
@@ -230,12 +230,12 @@ def _numbers(entry: Entry) -> str:
     return f"{entry.delta:+.4f} ({p_value}{entry.outcome})"
 
 
-def _as_simplification(program: str) -> str:
-    """A complete program with GOAL below its imports, and what it is in front of its docstring."""
+def _as_simplification(program: str, track: str) -> str:
+    """A complete program with TRACK and GOAL below its imports, and what it is in front of its docstring."""
     *pieces, _ = pieces_of(program)
     docstring = (pieces[0].docstring or "").removeprefix(FOLDED).strip("\n")
     body = pieces[1:] if pieces[0].docstring is not None else pieces
     place = next((i for i, piece in enumerate(body) if not piece.is_import), len(body))
     texts = [piece.lead + piece.code + piece.rest for piece in body]
     head = f'"""{FOLDED}\n\n{docstring}\n"""\n' if docstring else f'"""{FOLDED}"""\n'
-    return "".join([head, *texts[:place], '\nGOAL = "simplify"\n', *texts[place:]])
+    return "".join([head, *texts[:place], f'\nTRACK = "{track}"\nGOAL = "simplify"\n', *texts[place:]])

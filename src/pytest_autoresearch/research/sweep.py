@@ -55,8 +55,10 @@ class Sweep:
     def names(self) -> tuple[list[str], list[str]]:
         """The names of the trials and of the finalists, without the file's. None of either if no point can be tried."""
         try:
-            count = self._count
-        except UsageError:
+            check_track(self._context, self._file.experiment)
+            if count := self._count:
+                self._file.constants  # noqa: B018  raises if the space does not fit the baseline
+        except (UsageError, NotJudged):
             count = 0  # the one item says why
         ranks = range(1, self.options.finalists + 1) if count else ()
         return [self._name(number) for number in range(1, count + 1)], [f"[finalist-{rank}]" for rank in ranks]
@@ -101,6 +103,7 @@ class Sweep:
         plan = make_plan(self._context, experiment, program, record)
         if not plan.replayed:
             self._session.check_stopped(record)
+            self._session.monitor.say(f"{experiment.name}: {experiment.constants}")
         return plan
 
     def progress(self, looks: bool = True) -> str:
@@ -220,8 +223,10 @@ class Sweep:
 
         What takes too much memory has no score in the study.
         """
-        bar = self._trials.search_record.scores[0]
         scored = [(trial.score, trial.number, trial.values) for trial in self._study.ended() if trial.score is not None]
+        if not scored:
+            return  # no reason to train the baseline on the search seed
+        bar = self._trials.search_record.scores[0]
         seen = {self._context.baseline_program.code_sha}
         for _, _, values in sorted((each for each in scored if each[0] < bar), key=lambda each: each[:2]):
             experiment, program = self._at(name, values)
