@@ -229,7 +229,9 @@ def test_the_folded_baseline_is_suggested_judged_and_promoted(project: TinyProje
     night = judge(project)
     assert night.verdicts["folded_1"].outcome is Outcome.KEPT
     assert night.verdicts["folded_1"].delta == 0.0
-    assert (project.path / "baseline/cpu/train.py").read_text() == text.replace('\nTRACK = "cpu"\nGOAL = "simplify"\n', "")
+    assert (project.path / "baseline/cpu/train.py").read_text() == text.replace(
+        '\nTRACK = "cpu"\nGOAL = "simplify"\n', ""
+    )
     assert suggested(project) == []
 
 
