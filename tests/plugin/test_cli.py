@@ -46,7 +46,7 @@ def test_it_works_from_a_folder_further_down(
 def test_new_begins_an_overlay_and_never_overwrites(here: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", "my_idea"]) == 0
     path = Path(capsys.readouterr().out.strip())
-    assert path == here.path / "experiments/my_idea.py"
+    assert path == Path("experiments/my_idea.py")  # from where the command was typed
     assert "from baseline import *" in path.read_text()
     before = path.read_text()
     assert main(["new", "my_idea"]) == 2
@@ -62,7 +62,7 @@ def test_new_takes_a_path_as_the_shell_completes_it(
     here: TinyProject, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert main(["new", name]) == 0
-    assert Path(capsys.readouterr().out.strip()) == here.path / "experiments/norms/mine.py"
+    assert capsys.readouterr().out == "experiments/norms/mine.py\n"
 
 
 def test_the_diff_of_an_unchanged_program_says_so(here: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,3 +197,9 @@ def test_init_without_a_card(
     assert main(["init", "--track", "mine"]) == 2
     assert "no GPU that torch can use" in capsys.readouterr().err
     assert not (project.path / "baseline/mine").exists()
+
+
+def test_the_help_of_a_command_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["suggest", "--help"])
+    assert "\nprint what is worth a run without a new idea" in capsys.readouterr().out

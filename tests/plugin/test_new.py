@@ -22,7 +22,7 @@ def new(project: TinyProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         code = main(["new", "mine", *arguments])
         said = capsys.readouterr()
         if code == 0:
-            assert Path(said.out.strip()) == project.path / "experiments/mine.py"
+            assert said.out == "experiments/mine.py\n"
             return (project.path / "experiments/mine.py").read_text()
         error, *detail = said.err.splitlines()
         assert code == 2

@@ -44,4 +44,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for module in (tracks, new, programs, history, brief, suggest):
         module.add_commands(commands)
+    for action in commands._choices_actions:  # the line of `autoresearch --help` heads the command's own help, too
+        commands.choices[action.dest].description = (action.help or "").replace("%", "%%")
     return parser

@@ -1,6 +1,7 @@
 """`autoresearch new`: begin an experiment from a template, other experiments, constants, or an edit of `train.py`."""
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--set", nargs="+", action="extend", metavar="NAME=VALUE", default=[], help="give constants these values"
     )
-    parser.set_defaults(run=lambda command, options: print(new(command, options)))
+    parser.set_defaults(run=lambda command, options: print(os.path.relpath(new(command, options))))
 
 
 def new(command: Command, options: argparse.Namespace) -> Path:

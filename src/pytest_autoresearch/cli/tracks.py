@@ -22,7 +22,13 @@ def add_commands(commands: Commands) -> None:
     preparing.set_defaults(run=lambda command, options: prepare(command.context, options.shards))
     beginning = commands.add_parser("init", help="begin a track: a smaller `cuda` for the GPU that is there")
     beginning.add_argument(
-        "--track", dest="new_track", nargs="?", const="", required=True, metavar="NAME", help="(default: cuda-<n>gb)"
+        "--track",
+        dest="new_track",
+        nargs="?",
+        const="",
+        required=True,
+        metavar="NAME",
+        help="name of the new track (default: cuda-<n>gb)",
     )
     beginning.set_defaults(run=lambda command, options: init_track(command.project, options.new_track))
 
