@@ -162,5 +162,5 @@ def test_the_end_says_what_was_promoted_what_was_outrun_and_what_was_replayed() 
 def test_an_interrupt_says_how_to_go_on_and_an_empty_session_says_nothing() -> None:
     judged = [("one", verdict(2.0))]
     lines = summary_lines(SessionSummary("cpu", RECORD, judged, None, [], True))
-    assert lines[-1] == "interrupted: 1 verdict is kept; the same command continues with the rest"
+    assert lines[-1] == "interrupted: 1 verdict is in the ledger; the same command continues with the rest"
     assert summary_lines(SessionSummary("cpu", None, [], None, ["a note"], True)) == []

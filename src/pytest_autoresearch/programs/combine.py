@@ -35,6 +35,8 @@ def combine(overlays: Sequence[tuple[Path, str]], baseline: str | None = None) -
             raise UsageError(f"{experiment.path}: a complete program; only overlays can be combined")
         if experiment.simplifies:
             raise UsageError(f"{experiment.path}: sets GOAL; a combination is to beat the baseline, so leave it out")
+        if re.search(r"^SEARCH_SPACE\b", experiment.source, re.MULTILINE):
+            raise UsageError(f"{experiment.path}: a sweep; combine one of its points, or copy it with --from")
     _check_names(experiments)
     track = _track(experiments)
     ideas = " ".join(f"{experiment.description.rstrip('.')}." for experiment in experiments)
