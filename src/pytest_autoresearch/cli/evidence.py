@@ -24,7 +24,7 @@ BLOCKS, GAP = "▁▂▃▄▅▆▇█", " "
 WIDTH = 50
 """Columns of a loss curve."""
 LOG_LINES, LOG_BYTES = 10, 16_384
-"""How many lines of the log are shown, and how many bytes are read for them."""
+"""The most lines of a log that are shown, and the most bytes of its end that are read."""
 
 Curve = Sequence[float | None]
 

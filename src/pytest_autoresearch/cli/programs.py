@@ -67,7 +67,7 @@ def note(experiment: Experiment, text: str) -> None:
 
 
 def on_track(command: Command, track: str | None) -> Command:
-    """The command on the track of an experiment, if there is that track and the command names none."""
+    """The command on the experiment's own track, if the project has that track and the command names none."""
     is_there = not command.track and track in track_names(command.project.baseline)
     return Command(command.project, track) if is_there else command
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.programs.compare import same_program
 from pytest_autoresearch.programs.experiment import Experiment, parse_errors, parse_experiment
+from pytest_autoresearch.programs.search_space import has_search_space
 from pytest_autoresearch.programs.splice import changes_of, needs_of, splice
 from pytest_autoresearch.programs.statements import Piece, pieces_of, unix
 
@@ -35,7 +36,7 @@ def combine(overlays: Sequence[tuple[Path, str]], baseline: str | None = None) -
             raise UsageError(f"{experiment.path}: a complete program; only overlays can be combined")
         if experiment.simplifies:
             raise UsageError(f"{experiment.path}: sets GOAL; a combination is to beat the baseline, so leave it out")
-        if re.search(r"^SEARCH_SPACE\b", experiment.source, re.MULTILINE):
+        if has_search_space(experiment.source):
             raise UsageError(f"{experiment.path}: a sweep; combine one of its points, or copy it with --from")
     _check_names(experiments)
     track = _track(experiments)

@@ -51,7 +51,7 @@ def _gives(experiment: Experiment, old: str, edited: str) -> bool:
 
 
 def _in_order(program: str) -> tuple[list[str], list[str]]:
-    """The imports of a program, sorted, and its other statements, as they stand. Raises the errors of `parse`."""
+    """The imports of a program in sorted order, and its other statements in their own. Raises the errors of `parse`."""
     imports, others = list[str](), list[str]()
     for piece in pieces_of(program):
         if piece.docstring is None:

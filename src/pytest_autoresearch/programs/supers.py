@@ -95,7 +95,7 @@ def _is_call_of(node: ast.AST, function: ast.AST) -> bool:
 
 
 def _in_the_open(node: ast.AST) -> Iterator[ast.AST]:
-    """The parts of a function that are in no function, class or comprehension of its own scope inside it.
+    """The nodes of a function, without those of functions, classes and comprehensions inside it.
 
     Those of f-strings are left out: Python 3.11 does not know where they stand.
     """

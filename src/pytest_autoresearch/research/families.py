@@ -84,7 +84,7 @@ class Failure:
 
 
 def failures(verdicts: Iterable[Entry]) -> list[Failure]:
-    """The reasons for runs without a score, the commonest first. Reasons that differ only in numbers are one."""
+    """The reasons why runs have no score, the most frequent first. Those that differ only in numbers count as one."""
     members: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in verdicts:
         if not entry.outcome.has_score:

@@ -175,7 +175,7 @@ class Study:
         study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
-                params={name: values[name] for name in known},  # with VARY, a constant may lie outside its range
+                params={name: values[name] for name in known},  # with VARY, a key may keep a value outside its range
                 distributions={name: every[name] for name in known},
                 user_attrs={"item": number, "values": dict(values)},
             )

@@ -136,7 +136,7 @@ class _Search:
         return self.context.project.experiments / f"{entry.experiment}.py"
 
     def _is_as_judged(self, entry: Entry, experiment: Experiment, program: Program) -> bool:
-        """Whether a file is the one that was judged; without evidence, whether it changes what that one changed."""
+        """Whether this file is the one that was judged. If the evidence is gone: whether it changes the same names."""
         evidence = self.context.evidence
         if kept := evidence.of_program(self.context.track.name, entry.experiment, entry.program_sha):
             return any(verdict.experiment_sha == experiment.sha for verdict in kept)

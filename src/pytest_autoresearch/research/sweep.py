@@ -134,7 +134,7 @@ class Sweep:
         return f"[{number:0{max(2, len(str(self.options.trials)))}}]"
 
     def _at(self, name: str, values: dict[str, Value]) -> tuple[Experiment, Program]:
-        """The experiment at one point of the space, by its name in this session, and its program."""
+        """The experiment at one point of the space, called by the file and `name`, and its program."""
         return self._file.at(self._file.name + name, values)
 
     # -- before anything is tried --

@@ -55,13 +55,13 @@ class SweepFile:
         source = self._program(self.structure).source
         constants = constants_of(source)
         sizes = {"SEQUENCE_LENGTH": context.track.sequence_length, "VOCAB_SIZE": context.track.vocab_size}
-        check_keys(replace(self.space, constraints=()), constants, self.path, path)
+        check_keys(replace(self.space, constraints=()), constants, self.path, path)  # the sizes are no keys
         check_keys(self.space, {**sizes, **constants}, self.path, path)
         check_computed(self.space, source, self.path)
         return {**sizes, **constants}
 
     def at(self, name: str, values: dict[str, Value]) -> tuple[Experiment, Program]:
-        """The experiment at one point of the space, under a name for it, and its program."""
+        """The experiment at one point of the space, called `name`, and its program."""
         words = spell(values)
         experiment = replace(
             self.structure,
