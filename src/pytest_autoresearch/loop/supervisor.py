@@ -11,8 +11,9 @@ from pytest_autoresearch.loop.presets import Preset
 class LoopOptions:
     """The options of `autoresearch loop`.
 
-    `hours`, `until` (val_bpb), `patience`, `experiments` and `dollars` are limits, None where not given. `ahead`: how many experiments wait while one trains. `agents`, `workers`: how many at once.
-    `agent_timeout` is in seconds. `pytest_options` are passed on.
+    `experiments`, `hours`, `until` (val_bpb), `patience` and `dollars` are limits, None where not given. `ahead`: how
+    many experiments wait while one trains. `agents`, `workers`: how many work at once. `agent_timeout` is in seconds.
+    `pytest_options` are passed on.
     """
 
     experiments: int | None = None
