@@ -9,7 +9,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from io import FileIO
 
@@ -53,7 +53,7 @@ class Log:
             self._file.truncate()
 
 
-def start(command: Sequence[str], environment: Mapping[str, str], output: int) -> int:
+def start(command: list[str], environment: Mapping[str, str], output: int) -> int:
     """Start an agent in a session of its own, without a terminal. It ends when this process ends (Linux)."""
     guard = os.getpid()
     if child := os.fork():
@@ -74,7 +74,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], output: int) -
         os._exit(127)
 
 
-def watch(command: Sequence[str], environment: Mapping[str, str], channel: socket.socket, log: Log) -> int:
+def watch(command: list[str], environment: Mapping[str, str], channel: socket.socket, log: Log) -> int:
     """Start an agent, keep its output until it has ended or the loop hangs up, and end its processes.
 
     Returns its exit code, or minus the number of a signal.
