@@ -93,7 +93,7 @@ class Scratch:
     def brought(self) -> list[Brought]:
         """The new and changed `experiments/**.py`, in the order of their times. Nothing else is looked at."""
         found: list[Brought] = []
-        for name, path in sorted(_find(self.experiments), key=lambda each: (_time(each[1]), each[0])):
+        for name, path in sorted(self._files(), key=lambda each: (_time(each[1]), each[0])):
             try:
                 text, problem = _read(path, SOURCE_BYTES), _problem_of(name.removesuffix(".py"))
                 if sha256(text) == self.before.get(name):
@@ -107,15 +107,18 @@ class Scratch:
 
     def new_names(self) -> list[str]:
         """The names of experiments that were not copied. Nothing is read."""
-        names = {name: name.removesuffix(".py") for name, _ in _find(self.experiments)}
+        names = {name: name.removesuffix(".py") for name, _ in self._files()}
         return sorted(plain for name, plain in names.items() if name not in self.before and not _problem_of(plain))
 
     def read(self, name: str) -> str:
         """Another file in the folder, whatever the agent has made of it; "" if it is no file with text."""
-        try:
-            return _read(self.folder / name, BYTES)
-        except UsageError:
-            return ""
+        with suppress(UsageError):
+            return "" if self.folder.is_symlink() else _read(self.folder / name, BYTES)
+        return ""
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        """The experiments as they are now; none where an agent has put a link in place of the folder."""
+        return iter(()) if self.folder.is_symlink() else _find(self.experiments)
 
     def remove(self) -> None:
         """Remove the folder, whatever the agent has put into it."""
@@ -159,7 +162,7 @@ def _problem_of(name: str) -> str:
         return "the name belongs to pytest"
     if UNSEARCHED.intersection(parts[:-1]):
         return "pytest does not search folders of this name"
-    return f"a name may have {LENGTH} characters" if len(name) > LENGTH else ""
+    return f"a name may have at most {LENGTH} characters" if len(name) > LENGTH else ""
 
 
 def _time(path: Path) -> int:
