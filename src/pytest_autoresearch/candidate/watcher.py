@@ -6,13 +6,11 @@ import select
 import signal
 import socket
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
-from pytest_autoresearch.core.processes import die_with_parent, kill, tree
+from pytest_autoresearch.core.processes import adopt_orphans, die_with_parent, end_children, reap
 
-PR_SET_CHILD_SUBREAPER = 36
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
@@ -38,8 +36,7 @@ def watch(channel: socket.socket) -> None:
     """
     if not hasattr(os, "fork"):
         return
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans()
     child = os.fork()
     if not child:
         os.setsid()  # what a program sends to its own group does not reach the watcher
@@ -58,24 +55,3 @@ def watch(channel: socket.socket) -> None:
         signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
         os.kill(os.getpid(), -code)
     os._exit(code)
-
-
-def reap(codes: dict[int, int]) -> bool:
-    """Add the exit codes of children that have ended, orphans of the program among them, to `codes`.
-
-    Returns whether this process has children left.
-    """
-    with suppress(ChildProcessError):
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            codes[ended[0]] = os.waitstatus_to_exitcode(ended[1])
-        return True
-    return False
-
-
-def end_children(group: int) -> None:
-    """Kill the processes of a group and all descendants of this process, until it has no child left."""
-    with suppress(OSError):
-        os.killpg(group, signal.SIGKILL)
-    while reap({}):
-        kill(tree(os.getpid())[1:])
-        time.sleep(0.005)

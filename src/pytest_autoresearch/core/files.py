@@ -1,9 +1,11 @@
-"""Replace files in one step; remove folders, whatever a program has put into them."""
+"""Replace or create files in one step; remove folders, whatever a program has put into them."""
 
+import errno
 import os
 import shutil
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,12 +25,36 @@ def write_atomically(path: Path, text: str) -> None:
 
     Only one process may write a file at a time, so call this with a lock held. An OSError names `path`.
     """
+    with _draft(path, text) as draft:
+        os.replace(draft, path)
+
+
+def create_atomically(path: Path, text: str) -> None:
+    """Create a file, whole or not at all, even after a crash. FileExistsError if there is one: it stays as it is.
+
+    Only one process may call this for a file at a time; others may create it in other ways. An OSError names `path`.
+    """
+    with _draft(path, text) as draft:
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+            os.rename(draft, path)
+
+
+@contextmanager
+def _draft(path: Path, text: str) -> Iterator[Path]:
+    """The text in a temporary file, to be moved to `path` and then gone from here."""
+    draft = temporary(path)
     try:
-        with temporary(path).open("w", encoding="utf-8", newline="\n") as file:
+        with draft.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary(path), path)
+        yield draft
         if os.name == "posix":  # the rename itself must survive a power cut
             folder = os.open(path.parent, os.O_RDONLY)
             try:
@@ -39,7 +65,7 @@ def write_atomically(path: Path, text: str) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         with suppress(OSError):
-            temporary(path).unlink()
+            draft.unlink()
 
 
 def remove_tree(path: Path) -> None:

@@ -1,5 +1,7 @@
 """The descendants of a process (Linux; elsewhere none are found): what they have used, and how to kill them.
 
+A process that watches others ends all that they started with `adopt_orphans` and `end_children`.
+
 Nothing here recurses, because a program may make a chain of thousands.
 """
 
@@ -7,6 +9,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +17,8 @@ from pathlib import Path
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+PATIENCE = 30.0  # seconds in which killed processes end, however many there are
 LISTS_CHILDREN = os.path.exists("/proc/thread-self/children")  # a kernel may be built without these lists
 
 
@@ -93,3 +98,62 @@ def die_with_parent() -> None:
     """Have the kernel kill this process when its parent ends (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """From now on, descendants of this process that lose their parent become its children (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap(codes: dict[int, int]) -> bool:
+    """Add the exit codes of children that have ended, adopted ones among them, to `codes`.
+
+    Returns whether this process has children left.
+    """
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            codes[ended[0]] = os.waitstatus_to_exitcode(ended[1])
+        return True
+    return False
+
+
+def end_children(group: int) -> None:
+    """Kill the processes of a group and all descendants of this process, until it has no child left."""
+    with suppress(OSError):
+        os.killpg(group, signal.SIGKILL)
+    while reap({}):
+        kill(tree(os.getpid())[1:])
+        time.sleep(0.005)
+
+
+def end_marked(mark: str) -> None:
+    """Kill all processes that began with the environment variable `mark`, NAME=value, wherever they are (Linux).
+
+    It finds those whose parents, and whoever watched them, are gone. It returns when none is left, or after `PATIENCE`.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while marked := [process for process in _of_this_user() if _is_marked(process, os.fsencode(mark))]:
+        if time.monotonic() > deadline:
+            return
+        for pid in marked:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+def _of_this_user() -> list[int]:
+    """The numbers of other processes of this user."""
+    found = []
+    with suppress(OSError):
+        for entry in os.scandir("/proc"):
+            with suppress(OSError):
+                if entry.name.isdigit() and entry.stat().st_uid == os.getuid() and int(entry.name) != os.getpid():
+                    found.append(int(entry.name))
+    return found
+
+
+def _is_marked(pid: int, mark: bytes) -> bool:
+    with suppress(OSError):
+        return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")  # a process that has ended has none
+    return False
