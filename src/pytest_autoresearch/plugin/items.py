@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_autoresearch.core.errors import LeftUnjudged, NoExperiment, NotJudged, UsageError
-from pytest_autoresearch.core.text import name_of, one_line, read_source
+from pytest_autoresearch.core.text import is_experiment_file, name_of, one_line, read_source
 from pytest_autoresearch.plugin.session import session_of, twins_of
 from pytest_autoresearch.plugin.settings import experiments_folder, has_tracks, project_root, uncaptured
 
@@ -215,6 +215,6 @@ def sweep_of(config: pytest.Config, path: Path) -> "Sweep":
 
 def is_experiment(path: Path, config: pytest.Config) -> bool:
     """Whether a file is an experiment: below the experiments folder of a project that has a track."""
-    if path.suffix != ".py" or path.name == "conftest.py" or path.name[0] == "_":
+    if not is_experiment_file(path):
         return False
     return experiments_folder(config) in path.parents and has_tracks(config, project_root(config))
