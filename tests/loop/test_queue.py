@@ -224,5 +224,5 @@ def test_a_track_or_baseline_that_cannot_be_read_is_one_line(project: TinyProjec
     queue = queue_of(project, fake)
     queue.waiting()
     (project.path / "baseline/cpu/train.py").unlink()
-    with pytest.raises(UsageError, match="train.py"):
+    with pytest.raises(UsageError, match=r"train\.py"):
         queue.waiting()

@@ -33,8 +33,8 @@ PATIENCE = 5.0
 PROBLEMS = (
     re.compile(rb"^ERROR: (.+)", re.MULTILINE),
     re.compile(rb"^INTERNALERROR> (\S*(?:Error|Exception)\b.*)", re.MULTILINE),
-    re.compile(rb"^(?:ERROR|FAILED) \S+ - (.+)", re.MULTILINE),
-    re.compile(rb"^\S+ ((?:SKIPPED|UNCHANGED): .+)", re.MULTILINE),
+    re.compile(rb"^_+ .+ _+\n(.+)", re.MULTILINE),  # below the head of a failure
+    re.compile(rb"^\S+ ((?:SKIPPED|UNCHANGED): .+?)(?: +\[100%\])?$", re.MULTILINE),
 )
 """How pytest says why nothing was judged, the plainest first."""
 
