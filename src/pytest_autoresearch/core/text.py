@@ -47,6 +47,11 @@ def name_of(path: Path, root: Path) -> str:
     return escaped(path.relative_to(root).with_suffix("").as_posix()).replace("::", r":\x3a")
 
 
+def is_experiment_file(path: Path) -> bool:
+    """Whether a file below the experiments folder is an experiment by its name: `.py`, not `_….py`, not conftest.py."""
+    return path.suffix == ".py" and path.name != "conftest.py" and path.name[0] != "_"
+
+
 def one_line(text: str) -> str:
     """The text as one line: a space for each stretch of white space, and the rest `escaped`."""
     return escaped(" ".join(text.split()))

@@ -9,8 +9,7 @@ from pathlib import Path
 from pytest_autoresearch.core.errors import LeftUnjudged, NoExperiment, UsageError
 from pytest_autoresearch.core.files import now
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
-from pytest_autoresearch.core.text import name_of, read_source
-from pytest_autoresearch.core.track import digest, fingerprint, require_device
+from pytest_autoresearch.core.track import fingerprint, require_device
 from pytest_autoresearch.judging import plan as planning
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.judge import Judge, verdict_on
@@ -21,7 +20,7 @@ from pytest_autoresearch.judging.recording import check_changed_by_hand, record_
 from pytest_autoresearch.judging.session_log import SessionLog
 from pytest_autoresearch.judging.stopping import Stopping
 from pytest_autoresearch.judging.summary import SessionHeader
-from pytest_autoresearch.programs.experiment import SOURCE_BYTES, Program, description_of, parse_errors
+from pytest_autoresearch.programs.experiment import Program, description_of, parse_errors
 from pytest_autoresearch.programs.statements import parse
 from pytest_autoresearch.referee.executor import Executor
 
@@ -102,11 +101,7 @@ class Session:
         context = self.context
         if context.options.record:  # asked for in so many words, whatever becomes of the experiments
             self.make_ready()
-        try:
-            with parse_errors(path):
-                experiment, program = planning.read(context, path)
-        except UsageError as error:
-            raise NoExperiment(context.shorten(error), error.detail) from None
+        experiment, program = planning.read_file(context, path)
         self.fetch_corpus()
         record = self._record or stored_record(context)
         if len(record.scores) < context.track.seeds:
@@ -180,13 +175,8 @@ class Session:
 
     def _broken(self, path: Path, error: NoExperiment) -> Verdict:
         context = self.context
-        name = name_of(path, context.project.experiments)
-        try:
-            file = Program(read_source(path, SOURCE_BYTES))
-        except UsageError:
-            file = Program("")
+        name, file, key = planning.broken_key(context, path, error)
         folder = self._folder(name, file)
-        key = digest([name, file.sha, str(error)])
         with context.evidence.lock(key):
             known = context.evidence.find(context.track.name, key)
             if known and not context.options.rerun:

@@ -1,4 +1,4 @@
-"""The monitor of a session: a live line for each run, plain lines in a pipe, and pytest-timeout's timer."""
+"""The monitor of a session: a live line for each run, plain lines in a pipe, a status file, pytest-timeout's timer."""
 
 import io
 import math
@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from pytest_autoresearch.core.records import Record
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.plugin.settings import uncaptured
+from pytest_autoresearch.plugin.status_file import StatusFile
 from pytest_autoresearch.referee.executor import RunProgress, RunResult
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class PytestMonitor:
     def __init__(self, config: pytest.Config) -> None:
         self.item: pytest.Item | None = None
         """The item whose timer watches the next runs."""
+        self.status = StatusFile(config.getoption("--ar-status"))
         self._config = config
         self._reporter: pytest.TerminalReporter | None = None
         if not hasattr(config, "workerinput") and config.get_verbosity() >= 0:
@@ -58,10 +60,13 @@ class PytestMonitor:
         """Show one run: label, stage, bar, loss, tokens per second, time left."""
         if not self._live:
             self.say(f"{label} …")
-            yield lambda progress: None
-            return
-        with self._live_line() as show:
-            yield lambda progress: show(f"{label} {progress.stage}", progress.done, details(progress))
+        with self.status.during(self._experiment, label) as keep, self._maybe_live() as show:
+
+            def on_progress(progress: RunProgress) -> None:
+                keep(progress)
+                show(f"{label} {progress.stage}", progress.done, details(progress))
+
+            yield on_progress
 
     def run_ended(self, label: str, result: RunResult) -> None:
         """In a pipe, print a line with the score of the run."""
@@ -73,12 +78,13 @@ class PytestMonitor:
     def preparing(self) -> Iterator[Callable[[str, float], None]]:
         """Show the progress of preparing the track's text."""
         stages: list[str] = []
-        with self._live_line() if self._live else nullcontext(lambda *shown: None) as show:
+        with self.status.during(self._experiment, "preparing the text") as keep, self._maybe_live() as show:
 
             def on_progress(stage: str, done: float) -> None:
                 if not stages:
                     self.say("preparing the track's text, once")
                 stages.append(stage)
+                keep(RunProgress(stage, done))
                 show(stage, done, [])
 
             yield on_progress
@@ -95,6 +101,15 @@ class PytestMonitor:
             with uncaptured(self._config):
                 self._reporter.write_line(f"autoresearch: {line}")
                 sys.stdout.flush()
+
+    @property
+    def _experiment(self) -> str:
+        """The experiment that is planned or judged now."""
+        return self.item.name if self.item else ""
+
+    def _maybe_live(self) -> AbstractContextManager[Callable[[str, float, Sequence[str]], None]]:
+        """A live line in a terminal; elsewhere nothing is shown."""
+        return self._live_line() if self._live else nullcontext(lambda what, done, rest: None)
 
     @contextmanager
     def _live_line(self) -> Iterator[Callable[[str, float, Sequence[str]], None]]:
