@@ -23,7 +23,7 @@ class Backoff:
         """With one more round. Rounds that went on at the same time have the same cause, and count once."""
         if fruitful:
             return Backoff()
-        if self.fruitless and began < self.ended:
+        if self.fruitless and began <= self.ended:
             return Backoff(self.fruitless, ended, trouble or self.last)
         return Backoff(self.fruitless + 1, ended, trouble)
 

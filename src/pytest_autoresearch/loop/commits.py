@@ -5,11 +5,11 @@ promotion whose commit was prevented is committed with the next one, or when the
 """
 
 import json
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
+from time import sleep
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Verdict
@@ -111,7 +111,7 @@ def _when_free(git: Git, *arguments: str) -> None:
         except UsageError as error:
             if not left or "index.lock" not in f"{error} {error.detail}":
                 raise
-            time.sleep(PAUSE)
+            sleep(PAUSE)
 
 
 def _can_be_committed(git: Git, path: Path) -> bool:

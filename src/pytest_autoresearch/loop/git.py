@@ -40,7 +40,8 @@ class Git:
 
     def run(self, *arguments: str) -> Done:
         """Run a command and wait for its end. UsageError if there is no git, or the command does not end."""
-        command = ["git", "--literal-pathspecs", *arguments]
+        literal = ["--literal-pathspecs"] * (arguments[0] != "check-ignore")  # which knows no patterns anyway
+        command = ["git", *literal, *arguments]
         try:
             process = subprocess.Popen(
                 command,

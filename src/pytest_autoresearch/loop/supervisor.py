@@ -1,9 +1,9 @@
 """The loop itself: keeps the queue filled by agents and has it judged, until a limit is reached."""
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from statistics import fmean
+from time import monotonic, sleep
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import now
@@ -47,7 +47,7 @@ class Supervisor:
         agent: Preset,
         options: LoopOptions,
         display: Display,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         """`clock` gives monotonic seconds."""
         self.summary: list[str] = []
@@ -81,7 +81,7 @@ class Supervisor:
                 return 0
             try:
                 while self.step():
-                    time.sleep(PAUSE)
+                    sleep(PAUSE)
             except UsageError as error:
                 self._stopping = one_line(str(error))
                 raise
