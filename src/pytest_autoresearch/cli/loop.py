@@ -39,7 +39,7 @@ def add_commands(commands: Commands) -> None:
 
 def loop(command: Command, options: argparse.Namespace) -> int:
     """Run a loop and print its summary. UsageError if it cannot begin."""
-    words = tuple(options.pytest_options)
+    words, track = tuple(options.pytest_options), options.track  # not that of the settings, which pytest knows
     limits = LoopOptions(
         experiments=_whole("--experiments", options.experiments),
         hours=_number("--hours", options.hours),
@@ -52,11 +52,11 @@ def loop(command: Command, options: argparse.Namespace) -> int:
         commit=options.commit,
         agent_timeout=60 * (_number("--agent-timeout", options.agent_timeout) or 30),
         agent_sandbox=options.agent_sandbox,
-        pytest_options=(*(("--ar-track", command.track) if command.track else ()), *words),
+        pytest_options=(*(("--ar-track", track) if track else ()), *words),
     )
     agent = find_agent(options.agent)
     project = command.project
-    context = Context(project, judging_options(project, command.track, words), LocalExecutor(project.root))
+    context = Context(project, judging_options(project, track, words), LocalExecutor(project.root))
     supervisor = Supervisor(context, agent, limits, open_display(sys.stdout))
     try:
         return supervisor.run()
