@@ -138,16 +138,16 @@ def test_a_moved_baseline_is_looked_up_anew(world: World) -> None:
     loop = world.loop()
     world.quick = False
     loop.step()
-    before = len(world.contexts)
+    assert world.judgings[0].context is loop._watch.context
     loop.step()
-    assert len(world.contexts) == before
+    assert world.judgings[0].context is loop._watch.context
     path = world.context.baseline.path
     path.write_text(path.read_text() + "EXTRA = 1\n")
     world.judgings[0].over = True
     loop.step()
-    assert len(world.contexts) == before + 1
-    assert world.judgings[1].context is world.contexts[-1]
-    assert "EXTRA" in world.contexts[-1].baseline_program.source
+    assert "EXTRA" not in world.judgings[0].context.baseline_program.source
+    assert "EXTRA" in world.judgings[1].context.baseline_program.source
+    assert len(world.contexts) == 1  # the queue follows by itself
 
 
 def test_a_track_that_a_person_broke_is_trouble_and_the_loop_goes_on(world: World) -> None:
@@ -317,6 +317,16 @@ def test_no_room_for_a_round_is_trouble(world: World) -> None:
     world.now += 16
     assert loop.step()
     assert len(world.rounds) == 1
+
+
+def test_an_agent_that_worked_and_cannot_be_started_now_is_trouble(world: World) -> None:
+    """It is being updated, perhaps."""
+    loop = world.loop(ahead=1)
+    loop.step()
+    world.to_raise = UsageError("no such program: nonsense")
+    assert loop.step()
+    assert loop.step()
+    assert any("no such program" in line for line in world.troubles)
 
 
 def test_a_round_that_cannot_go_on_is_ended(world: World) -> None:

@@ -28,6 +28,7 @@ class Agents:
         self._options = options
         self._clock = clock
         self._rounds: dict[int, tuple[Round, float, str]] = {}  # by place: the round, when it began, what it mends
+        self._has_begun = False
         self.backoff = Backoff()
         self.spending = Spending()
 
@@ -58,8 +59,8 @@ class Agents:
     def ask(self, context: Callable[[], Context], status: Callable[[], Status]) -> str:
         """Ask one more agent, unless those at work may spend the rest. Returns the line of what prevented it, or "".
 
-        `context` and `status` give those of the moment, for the prompt of each session. UsageError if the agent cannot
-        be started.
+        `context` and `status` give those of the moment, for the prompt of each session. UsageError if the first agent
+        of all cannot be started: later on that is trouble, which may pass.
         """
         if not self.spending.allows_another(self._options.dollars, len(self)):
             return ""
@@ -80,8 +81,11 @@ class Agents:
         )
         try:
             self._rounds[place] = Round(here, self._agent, request), now, request.fix
-        except OSError as error:
+        except (UsageError, OSError) as error:
+            if isinstance(error, UsageError) and not self._has_begun:
+                raise
             return self._trouble(here.shorten(error), now)
+        self._has_begun = True
         return ""
 
     def step(self) -> list[Finished]:

@@ -9,7 +9,7 @@ from pytest_autoresearch.loop.queue import Queue, Waiting
 
 
 class Watch:
-    """The context, the queue and the baseline's val_bpb of the moment. What waits depends on the baseline."""
+    """The context and the baseline's val_bpb of the moment, and the queue, which follows the baseline by itself."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -30,7 +30,7 @@ class Watch:
             fresh.track, fresh.baseline_program  # noqa: B018  raise if they cannot be read
         except (UsageError, OSError) as error:
             return context.shorten(error)
-        self.context, self.queue, self.record = fresh, Queue(fresh), baseline_val_bpb(fresh)
+        self.context, self.record = fresh, baseline_val_bpb(fresh)
         return ""
 
     def look_for_record(self) -> None:

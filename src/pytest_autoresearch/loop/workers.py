@@ -67,7 +67,7 @@ class Workers:
             try:
                 if (claim := queue.claim(each)) is None:
                     continue  # another loop was faster
-            except OSError as error:
+            except (UsageError, OSError) as error:  # no locks
                 failed.append(self._without_verdict(each, context.shorten(error)))
                 continue
             try:
