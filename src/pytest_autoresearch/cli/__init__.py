@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from pytest_autoresearch.cli import brief, history, new, programs, suggest, tracks
+from pytest_autoresearch.cli import brief, history, loop, new, programs, suggest, tracks
 from pytest_autoresearch.cli.command import Command
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import one_line, quoted
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         "--ar-track", "--track", dest="track", metavar="NAME", help="track (default: as pytest chooses)"
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for module in (tracks, new, programs, history, brief, suggest):
+    for module in (tracks, new, programs, history, brief, suggest, loop):
         module.add_commands(commands)
     for action in commands._choices_actions:  # the line of `autoresearch --help` heads the command's own help, too
         commands.choices[action.dest].description = (action.help or "").replace("%", "%%")

@@ -67,6 +67,14 @@ def counted(number: int, word: str) -> str:
     return f"{number} {word}{'s' * (number != 1)}"
 
 
+def duration(seconds: float) -> str:
+    """`74 s`, `12 min` from 10 minutes on, `7 h 20 min` from 2 hours on."""
+    minutes = round(seconds / 60)
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
 def quoted(text: str) -> list[str]:
     """The lines of a text behind a mark, `| `, that says that the text is a program's and not the tool's."""
     return [f"| {escaped(line.expandtabs(4))}" for line in text.rstrip().splitlines()]

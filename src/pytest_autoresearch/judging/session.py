@@ -52,25 +52,8 @@ class Session:
     # -- before anything runs --
 
     def check(self, writes: bool = True) -> None:
-        """Check track, options, baseline, records, device, sandbox and folders. UsageError if nothing can be judged.
-
-        `writes`: the session is going to train, so `results/` must be writable.
-        """
-        context = self.context
-        try:
-            require_device(context.track)
-            with parse_errors(context.baseline.path):
-                parse(context.baseline_program.source)
-            context.isolation  # noqa: B018  raises if the sandbox is unavailable
-            check_changed_by_hand(context)
-            if not context.lacks_corpus:
-                stored_record(context)
-            if writes:
-                folder = context.evidence.folder
-                if not os.access(folder if folder.exists() else context.project.root, os.W_OK):
-                    raise UsageError(f"{folder}: cannot be written, and every run leaves its evidence there")
-        except (UsageError, OSError) as error:
-            raise UsageError(context.shorten(error)) from None
+        """As `check_context`, for the context of this session."""
+        check_context(self.context, writes)
 
     def header(self) -> SessionHeader:
         """The setting in which this session judges."""
@@ -211,3 +194,24 @@ class Session:
         except (UsageError, OSError) as error:
             self._problem = self.context.shorten(error)
             raise UsageError(self._problem) from None
+
+
+def check_context(context: Context, writes: bool = True) -> None:
+    """Check track, options, baseline, records, device, sandbox and folders. UsageError if nothing can be judged.
+
+    `writes`: something is going to train, so `results/` must be writable.
+    """
+    try:
+        require_device(context.track)
+        with parse_errors(context.baseline.path):
+            parse(context.baseline_program.source)
+        context.isolation  # noqa: B018  raises if the sandbox is unavailable
+        check_changed_by_hand(context)
+        if not context.lacks_corpus:
+            stored_record(context)
+        if writes:
+            folder = context.evidence.folder
+            if not os.access(folder if folder.exists() else context.project.root, os.W_OK):
+                raise UsageError(f"{folder}: cannot be written, and every run leaves its evidence there")
+    except (UsageError, OSError) as error:
+        raise UsageError(context.shorten(error)) from None
