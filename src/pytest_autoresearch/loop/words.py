@@ -60,11 +60,11 @@ def some(names: Sequence[str], at_most: int = NAMES) -> str:
     return ", ".join(map(one_line, names[:at_most])) + f" and {more} more" * (more > 0)
 
 
-def queue_words(waiting: Sequence[str]) -> str:
+def queue_words(waiting: Sequence[str], at_most: int = NAMES) -> str:
     """What waits: `3 wait: rope, muon, wider`, or `nothing waits`."""
     if not waiting:
         return "nothing waits"
-    return f"{len(waiting)} wait{'s' * (len(waiting) == 1)}: {some(waiting)}"
+    return f"{len(waiting)} wait{'s' * (len(waiting) == 1)}: {some(waiting, at_most)}"
 
 
 def dollars(amount: float) -> str:
