@@ -232,8 +232,10 @@ def test_events_scroll_above_a_block_that_stays_last(shown: TerminalDisplay, scr
 
 def test_a_shorter_block_leaves_nothing_of_a_longer_one(shown: TerminalDisplay, screen: Screen, clock: Clock) -> None:
     shown.event("begins")
-    shown.show(STATUS)
     clock.now = 1
+    shown.show(STATUS)
+    assert screen.shown == ["> begins", *block(STATUS)]
+    clock.now = 2
     shown.show(Status())
     assert screen.shown == ["> begins", *block(Status())]
 
@@ -267,11 +269,12 @@ def test_a_redraw_erases_no_line_before_it_is_written_and_leaves_the_terminal_as
 def test_a_resized_window_is_drawn_anew_in_place(
     columns: int, shown: TerminalDisplay, screen: Screen, clock: Clock
 ) -> None:
+    screen.lines = 24
     shown.event("begins")
+    clock.now = 1
     shown.show(STATUS)
     screen.resize(columns)
-    shown.show(STATUS)  # too early
-    clock.now = 1
+    clock.now = 2
     shown.show(STATUS)
     assert screen.shown == ["> begins", *block(STATUS, columns - 1)]
     shown.event("goes on")
