@@ -1,5 +1,6 @@
 """What a loop shows: lines in a pipe, and in a terminal a block below them that is drawn again in place."""
 
+import errno
 import io
 import os
 import re
@@ -98,15 +99,21 @@ def test_a_pipe_gets_a_flushed_line_for_each_event_and_nothing_else() -> None:
     assert pipe.getvalue() == pipe.flushed
 
 
-def test_a_closed_or_narrow_minded_stream_does_not_end_the_loop() -> None:
-    class Broken(io.StringIO):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
+def test_a_full_disk_does_not_end_the_loop_but_a_closed_pipe_does() -> None:
+    class Stream(io.StringIO):
+        def __init__(self, error: OSError) -> None:
+            self.error = error
+            super().__init__()
 
-    PipeDisplay(Broken()).event("rope KEPT")
-    closed = io.StringIO()
-    closed.close()
-    PipeDisplay(closed).event("rope KEPT")
+        def write(self, text: str) -> int:
+            raise self.error
+
+    PipeDisplay(Stream(OSError(errno.ENOSPC, "No space left on device"))).event("rope KEPT")
+    with pytest.raises(BrokenPipeError):
+        PipeDisplay(Stream(BrokenPipeError(errno.EPIPE, "Broken pipe"))).event("rope KEPT")
+
+
+def test_what_an_encoding_lacks_is_replaced() -> None:
     ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     PipeDisplay(ascii_only).event("1.9 → 1.8")
     assert ascii_only.buffer.getvalue().endswith(b" 1.9 ? 1.8\n")

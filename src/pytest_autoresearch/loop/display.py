@@ -1,5 +1,6 @@
 """What a loop shows: a line for each event, and in a terminal a few lines below them that say what goes on."""
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from pytest_autoresearch.loop.status_lines import status_lines
 
 INTERVAL = 0.2
 """Seconds between two redraws."""
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EAGAIN}
+"""Errors after which a stream may take text again: a log on a full disk must not end the loop."""
 UP, ERASE_REST_OF_LINE, ERASE_BELOW = "\x1b[{}A", "\x1b[K", "\x1b[J"
 NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
 
@@ -32,7 +35,7 @@ class Display(Protocol):
 
 
 class PipeDisplay:
-    """A line for each event, and nothing else. A reader that has gone away does not end the loop."""
+    """A line for each event, and nothing else. OSError if the reader of a pipe, or the terminal, has gone away."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -49,9 +52,12 @@ class PipeDisplay:
 
     def _write(self, text: str) -> None:
         encoding = self._stream.encoding or "utf-8"
-        with suppress(OSError, ValueError):  # the pipe or the terminal is closed; the account of the night has it all
+        try:
             self._stream.write(text.encode(encoding, "replace").decode(encoding))
             self._stream.flush()
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
 
 
 class TerminalDisplay(PipeDisplay):
@@ -72,7 +78,6 @@ class TerminalDisplay(PipeDisplay):
         self._clock = clock
         self._status: Status | None = None
         self._drawn: list[str] = []
-        self._drawn_for: os.terminal_size | None = None
         self._drawn_at = float("-inf")
 
     def event(self, line: str) -> None:
@@ -85,7 +90,7 @@ class TerminalDisplay(PipeDisplay):
         if self._clock() - self._drawn_at < INTERVAL:
             return
         size = self._size()
-        if size != self._drawn_for or self._lines(size) != self._drawn:
+        if self._lines(size) != self._drawn:
             self._draw(size)
 
     def close(self) -> None:
@@ -99,7 +104,7 @@ class TerminalDisplay(PipeDisplay):
         block = "\r\n".join(line + ERASE_REST_OF_LINE for line in lines)
         block = f"{NO_WRAP}{block}{ERASE_BELOW}{WRAP}" * bool(lines)
         self._write(self._to_the_top(size) + above + block)
-        self._drawn, self._drawn_for, self._drawn_at = lines, size, self._clock()
+        self._drawn, self._drawn_at = lines, self._clock()
 
     def _lines(self, size: os.terminal_size) -> list[str]:
         """The block's lines. The last column stays empty, because terminals differ in what they do after it."""
