@@ -41,14 +41,14 @@ def test_a_rounds_trouble_says_when_an_agent_is_asked_again() -> None:
 
 
 def test_a_round_says_what_was_refused_and_why() -> None:
-    refused = [("a.py", "does not parse"), ("b.py", "equals the baseline"), ("c.py", "too large")]
+    refused = [("a.py", "experiments/a.py: does not parse"), ("b.py", "equals the baseline"), ("c.py", "too large")]
+    brought = "round 1: brought rope in 5 s; refused"
     assert round_line(Finished(1, 5, ["rope"], refused)) == (
-        "round 1: brought rope in 5 s; refused a.py (does not parse) and 2 more"
+        f"{brought} experiments/a.py: does not parse; and 2 more files"
     )
-    assert (
-        round_line(Finished(1, 5, refused=refused[:1]))
-        == "round 1: brought nothing in 5 s; refused a.py (does not parse)"
-    )
+    assert round_line(Finished(1, 5, ["rope"], refused[1:2])) == f"{brought} b.py: equals the baseline"
+    trouble = "1 file refused, the first is b.py: equals the baseline"
+    assert round_line(Finished(1, 5, [], refused[1:2], trouble)) == f"round 1: {trouble} (after 5 s)"
 
 
 def test_what_an_agent_wrote_is_one_line_of_bounded_length() -> None:

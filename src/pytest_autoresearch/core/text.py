@@ -5,6 +5,7 @@ What is shown cannot move the cursor, begin a line or look like the tool's.
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
@@ -60,6 +61,13 @@ def one_line(text: str) -> str:
 def cut(text: str, width: int) -> str:
     """The text in at most so many characters; `…` ends one that was longer."""
     return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def fitting(parts: Sequence[str], room: int) -> str:
+    """As many of the parts, from the first on, as fit into so many columns."""
+    while parts and len(", ".join(parts)) > room:
+        parts = parts[:-1]
+    return ", ".join(parts)
 
 
 def counted(number: int, word: str) -> str:

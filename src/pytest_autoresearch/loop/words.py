@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pytest_autoresearch.core.records import Verdict
-from pytest_autoresearch.core.text import cut, duration, one_line
+from pytest_autoresearch.core.text import counted, cut, duration, one_line
 from pytest_autoresearch.judging.words import verdict_line
 from pytest_autoresearch.loop.status import Finished
 
@@ -40,7 +40,7 @@ def round_line(finished: Finished, wait: float = 0) -> str:
     parts = [f"brought {some(finished.files) or 'nothing'} in {took}"]
     if trouble:
         parts = [*parts, trouble] if finished.files else [f"{trouble} (after {took})"]
-    if finished.refused:
+    if finished.refused and (finished.files or not trouble):  # else the trouble tells of them
         parts.append(refused_words(finished))
     if wait:
         parts.append(f"asks again in {duration(wait)}")
@@ -48,10 +48,14 @@ def round_line(finished: Finished, wait: float = 0) -> str:
 
 
 def refused_words(finished: Finished) -> str:
-    """The files that preflight refused: `refused a.py (not UTF-8) and 2 more`."""
-    (name, reason), *others = finished.refused
-    more = f" and {len(others)} more" if others else ""
-    return f"refused {one_line(name)} ({cut(one_line(reason), REASON)}){more}"
+    """The files that preflight refused: `refused experiments/a.py: not UTF-8; and 2 more files`."""
+    more = len(finished.refused) - 1
+    return f"refused {refusal(*finished.refused[0])}" + (f"; and {counted(more, 'more file')}" if more else "")
+
+
+def refusal(name: str, reason: str) -> str:
+    """Why a file was refused, in a line that names it."""
+    return cut(one_line(reason if name in reason else f"{name}: {reason}"), REASON)
 
 
 def some(names: Sequence[str], at_most: int = NAMES) -> str:
@@ -60,11 +64,11 @@ def some(names: Sequence[str], at_most: int = NAMES) -> str:
     return ", ".join(map(one_line, names[:at_most])) + f" and {more} more" * (more > 0)
 
 
-def queue_words(waiting: Sequence[str]) -> str:
+def queue_words(waiting: Sequence[str], at_most: int = NAMES) -> str:
     """What waits: `3 wait: rope, muon, wider`, or `nothing waits`."""
     if not waiting:
         return "nothing waits"
-    return f"{len(waiting)} wait{'s' * (len(waiting) == 1)}: {some(waiting)}"
+    return f"{len(waiting)} wait{'s' * (len(waiting) == 1)}: {some(waiting, at_most)}"
 
 
 def dollars(amount: float) -> str:

@@ -1,7 +1,6 @@
 """The monitor of a session: a live line for each run, plain lines in a pipe, a status file, pytest-timeout's timer."""
 
 import io
-import math
 import shutil
 import signal
 import sys
@@ -13,7 +12,8 @@ import pytest
 from tqdm import tqdm
 
 from pytest_autoresearch.core.records import Record
-from pytest_autoresearch.core.text import one_line
+from pytest_autoresearch.core.text import fitting, one_line
+from pytest_autoresearch.judging.progress import BAR_WIDTH, FORMAT, details
 from pytest_autoresearch.plugin.settings import uncaptured
 from pytest_autoresearch.plugin.status_file import StatusFile
 from pytest_autoresearch.referee.executor import RunProgress, RunResult
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 SAVE, RESTORE, CLEAR = "\x1b7", "\x1b8", "\x1b[K"
 LIVE_WIDTH = 60  # columns that a live line needs
-FORMAT = "{desc} {bar:12} {percentage:3.0f}%{postfix}"
-BAR_WIDTH = 20  # columns of the bar, the percentage and what parts them from the rest
 
 
 class PytestMonitor:
@@ -64,7 +62,8 @@ class PytestMonitor:
 
             def on_progress(progress: RunProgress) -> None:
                 keep(progress)
-                show(f"{label} {progress.stage}", progress.done, details(progress))
+                told = details(progress.stage, progress.loss, progress.seconds_left, progress.tokens_per_second)
+                show(f"{label} {progress.stage}", progress.done, told)
 
             yield on_progress
 
@@ -143,22 +142,3 @@ class _RestOfLine(io.TextIOBase):
             sys.stdout.write(text.replace("\r", RESTORE + CLEAR))
             sys.stdout.flush()
         return len(text)
-
-
-def details(progress: RunProgress) -> list[str]:
-    """What stands after the bar, the most wanted first: `loss 2.314`, `6 s left`, `21k tokens/s`."""
-    parts = []
-    if not math.isnan(progress.loss):
-        parts.append(f"loss {progress.loss:.3f}")
-    if progress.stage == "training" and not math.isnan(progress.seconds_left):
-        parts.append(f"{progress.seconds_left:.0f} s left")
-    if progress.tokens_per_second:
-        parts.append(f"{progress.tokens_per_second / 1000:.3g}k tokens/s")
-    return parts
-
-
-def fitting(parts: Sequence[str], room: int) -> str:
-    """As many of the parts, from the first on, as fit into so many columns."""
-    while parts and len(", ".join(parts)) > room:
-        parts = parts[:-1]
-    return ", ".join(parts)
