@@ -55,7 +55,7 @@ PROGRAMS = {
             "--allowedTools=Bash(autoresearch show:*),Bash(autoresearch diff:*),Bash(autoresearch new:*)",
             MORE,
         ),
-        (("CLAUDE_CONFIG_DIR", ".claude"), ("", ".claude.json")),
+        (("CLAUDE_CONFIG_DIR", ".claude"),),
     ),
     "codex": _Program(
         "@openai/codex",
@@ -75,10 +75,7 @@ PROGRAMS = {
             *("env", 'OPENCODE_PERMISSION={"bash": "deny", "external_directory": "deny", "webfetch": "deny"}'),
             *("OPENCODE_DISABLE_PROJECT_CONFIG=1", "opencode", "run", "--format", "json", "--dir", "{folder}", MORE),
         ),
-        (
-            ("OPENCODE_CONFIG_DIR", ".config/opencode"),
-            *(("", f"{folder}/opencode") for folder in (".local/share", ".local/state", ".cache")),
-        ),
+        tuple(("", f"{folder}/opencode") for folder in (".local/share", ".local/state", ".cache")),
     ),
     "gemini": _Program(
         "@google/gemini-cli",
