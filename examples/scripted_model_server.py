@@ -50,7 +50,9 @@ def read(style: str, request: Json) -> tuple[dict[str, Json], int]:
     if style == "chat":
         tools = [tool["function"] for tool in tools]
     schemas = ("parameters", "input_schema", "parametersJsonSchema")
-    known = {tool["name"]: next((tool[key] for key in schemas if tool.get(key)), {}) for tool in tools if "name" in tool}
+    known = {
+        tool["name"]: next((tool[key] for key in schemas if tool.get(key)), {}) for tool in tools if "name" in tool
+    }
     result = {
         "responses": '"type": "function_call_output"',
         "chat": '"role": "tool"',
@@ -82,9 +84,18 @@ def events(style: str, answer: Call | str, identity: str, model: str) -> Iterato
         yield {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": end}], "usage": usage}
     elif style == "messages":
         usage = {"input_tokens": INPUT, "output_tokens": OUTPUT}
-        block = {"type": "tool_use", "id": identity, "name": tool, "input": {}} if tool else {"type": "text", "text": ""}
+        block = (
+            {"type": "tool_use", "id": identity, "name": tool, "input": {}} if tool else {"type": "text", "text": ""}
+        )
         delta = {"type": "input_json_delta", "partial_json": text} if tool else {"type": "text_delta", "text": text}
-        message = {"id": identity, "type": "message", "role": "assistant", "model": model, "content": [], "usage": usage}
+        message = {
+            "id": identity,
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": [],
+            "usage": usage,
+        }
         yield {"type": "message_start", "message": message}
         yield {"type": "content_block_start", "index": 0, "content_block": block}
         yield {"type": "content_block_delta", "index": 0, "delta": delta}

@@ -5,7 +5,6 @@ reader reads all, also where a command of the user's starts one of them.
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,22 +36,22 @@ def read_usage(output: str) -> Usage:
     for number, event in enumerate(_events(output)):
         kind = event.get("type")
         if kind == "thread.started":
-            thread = event.get("thread_id")
+            thread = str(event.get("thread_id"))
         elif kind == "turn.completed":  # codex: the total of the session so far
             _most(tokens, thread, _sum(event.get("usage"), "input_tokens", "output_tokens"))
         elif kind == "step_finish":  # opencode: one step
             part = _dict(event.get("part"))
-            _most(dollars, number, _number(part.get("cost")))
+            _most(dollars, number, _number(part.get("cost"), MOST_DOLLARS))
             _most(tokens, number, _number(_dict(part.get("tokens")).get("total")))
         elif kind in ("message_end", "turn_end", "agent_end"):  # pi: one message, in up to three events
             messages = event.get("messages")
             for message in map(_dict, [event.get("message"), *(messages if isinstance(messages, list) else [])]):
                 usage, when = _dict(message.get("usage")), str(message.get("timestamp"))
-                _most(dollars, when, _number(_dict(usage.get("cost")).get("total")))
+                _most(dollars, when, _number(_dict(usage.get("cost")).get("total"), MOST_DOLLARS))
                 _most(tokens, when, _number(usage.get("totalTokens")))
         elif "total_cost_usd" in event:  # claude, and any other: the total of the session so far
             parts = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-            _most(dollars, str(event.get("session_id")), _number(event["total_cost_usd"]))
+            _most(dollars, str(event.get("session_id")), _number(event["total_cost_usd"], MOST_DOLLARS))
             _most(tokens, str(event.get("session_id")), _sum(event.get("usage"), *parts))
         elif kind == "result":  # gemini: the total of the session
             _most(tokens, number, _number(_dict(event.get("stats")).get("total_tokens")))
@@ -121,11 +120,11 @@ def _sum(usage: object, *names: str) -> float | None:
     return sum(numbers) if numbers else None
 
 
-def _number(value: object) -> float | None:
+def _number(value: object, most: float = MOST_TOKENS) -> float | None:
     """A number that can be believed, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if 0 <= value <= MOST_TOKENS and math.isfinite(value) else None
+    return value if 0 <= value <= most else None  # not NaN
 
 
 def _dict(value: object) -> dict[str, Any]:

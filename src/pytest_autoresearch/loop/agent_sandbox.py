@@ -52,16 +52,17 @@ def _options(folder: Path, writable: Sequence[str]) -> Iterator[str]:
         if os.path.exists(real) and any(Path(real).is_relative_to(path) for path in services):
             yield from ("--ro-bind", real, real)
     home = Path.home()
-    for path in [*(str(home / name) for name in KEYS), *(path for pattern in SECRETS for path in glob(pattern))]:
-        if os.path.exists(path):
-            yield from (("--tmpfs",) if os.path.isdir(path) else ("--ro-bind", "/dev/null"))
-            yield os.path.realpath(path)
-    for path in _sockets():
+    secrets = [*(str(home / name) for name in KEYS), *(path for pattern in SECRETS for path in glob(pattern))]
+    hidden = [os.path.realpath(path) for path in secrets if os.path.exists(path)]
+    folders = [path for path in hidden if os.path.isdir(path)]
+    for path in folders:
+        yield from ("--tmpfs", path)
+    for path in sorted({*hidden, *_sockets()} - {*folders}):
         yield from ("--ro-bind", "/dev/null", path)
     for place in [*(home / name for name in writable), folder]:
         if place.exists():
             yield from ("--bind", str(place.resolve()), str(place.resolve()))
-    for path in services:
+    for path in (*services, *folders):
         yield from ("--remount-ro", path)
     for name in NOT_PASSED:
         yield from ("--unsetenv", name)

@@ -117,7 +117,9 @@ def find_agent(words: str) -> Preset:
     if known and name in PROGRAMS and not (more and not more[0].startswith("-")):
         if not shutil.which(name):
             raise UsageError(f"--agent {name}: no such program; npm install -g {known.package}")
-        return _preset(name, known, tuple(part for word in known.command for part in (more if word == MORE else [word])))
+        return _preset(
+            name, known, tuple(part for word in known.command for part in (more if word == MORE else [word]))
+        )
     return _preset(Path(name).name, known, _own_command(name, more))
 
 
@@ -131,13 +133,13 @@ def _own_command(name: str, more: list[str]) -> tuple[str, ...]:
     """A command line of the user's, with the full path of the program. UsageError if it cannot run in another folder."""
     for word in more:
         if word in SHELL:
-            raise UsageError(f'--agent {one_line(name)}: {word} is for a shell; write --agent "sh -c \'…\'"')
+            raise UsageError(f"--agent {one_line(name)}: {word} is for a shell; write --agent \"sh -c '…'\"")
         if not os.path.isabs(word) and os.path.isfile(word) and Path(word).parts[0] not in IN_SCRATCH:
             full = one_line(os.path.abspath(word))
             raise UsageError(f"--agent {one_line(name)}: {one_line(word)} is not in the agent's folder; write {full}")
     program = shutil.which(name)
     if not program:
-        shell = ' (sh -c "…" for what a shell understands)' if "=" in name else ""
+        shell = " (sh -c '…' for what a shell understands)" if "=" in name else ""
         allowed = f"{', '.join(PROGRAMS)}, random, or a command line{shell}"
         raise UsageError(f"--agent {one_line(name)}: no such program; allowed are {allowed}")
     return (os.path.abspath(program), *more)
