@@ -2,15 +2,15 @@
 
     python examples/scripted_model_server.py --port 8123 experiments/rmsnorm.py experiments/rope.py
 
-It speaks OpenAI's Responses and Chat Completions, Anthropic's Messages and Google's generateContent, streamed. The first
-session of an agent is told to write the first file, the second session the second, and so on, with the tools that the
+It speaks OpenAI's Responses and Chat Completions, Anthropic's Messages and Google's generateContent, streamed. It tells
+the first session of an agent to write the first file, the second session the second, and so on, with the tools that the
 agent offers. One agent at a time. docs/agents.md says how to point an agent at it.
 """
 
 import argparse
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ Json = dict[str, Any]
 Call = tuple[str, Json]
 INPUT, OUTPUT = 1000, 100
 """The tokens that each answer claims to have used."""
+STYLES = {"/responses": "responses", "/completions": "chat", "/messages": "messages", "GenerateContent": "google"}
+"""The interface of a request, by the end of its path."""
 
 
 def steps(path: Path) -> list[tuple[str, str]]:
@@ -50,7 +52,7 @@ def read(style: str, request: Json) -> tuple[dict[str, Json], int]:
     if style == "chat":
         tools = [tool["function"] for tool in tools]
     schemas = ("parameters", "input_schema", "parametersJsonSchema")
-    known = {
+    known: dict[str, Json] = {
         tool["name"]: next((tool[key] for key in schemas if tool.get(key)), {}) for tool in tools if "name" in tool
     }
     result = {
@@ -114,17 +116,17 @@ class Handler(BaseHTTPRequestHandler):
     """Answers each request by what it holds; `sessions` counts those that have begun."""
 
     protocol_version = "HTTP/1.1"
-    files: list[Path] = []
+    files: Sequence[Path] = ()
     sessions = 0
-    ENDS = {"/responses": "responses", "/completions": "chat", "/messages": "messages", "GenerateContent": "google"}
 
     def do_POST(self) -> None:
         """One answer of the model."""
         request = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         path = self.path.partition("?")[0]
-        style = next((style for end, style in self.ENDS.items() if path.endswith(end)), "")
+        style = next((style for end, style in STYLES.items() if path.endswith(end)), "")
         if not style:
-            return self.send("application/json", "{}")
+            self.send("application/json", "{}")
+            return
         tools, results = read(style, request)
         answer: Call | str = "Done."
         if tools:  # requests without tools are for a title or the like

@@ -62,9 +62,9 @@ def read_usage(output: str) -> Usage:
 
 
 def last_words(output: str) -> str:
-    """The last error that an event of the agent's tells of, else the last text, else the last line; not yet safe to show.
+    """The last error that an event tells of, else the last text, else the last line; "" if there is none.
 
-    "" if it printed nothing.
+    It is not yet safe to show.
     """
     text = ""
     for event in reversed(list(_events(output))):

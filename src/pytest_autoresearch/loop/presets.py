@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import one_line
-from pytest_autoresearch.loop.agent_output import Usage, read_usage
+from pytest_autoresearch.loop.agent_output import Usage as Usage
+from pytest_autoresearch.loop.agent_output import read_usage
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _preset(name: str, known: _Program | None, command: tuple[str, ...]) -> Pres
 
 
 def _own_command(name: str, more: list[str]) -> tuple[str, ...]:
-    """A command line of the user's, with the full path of the program. UsageError if it cannot run in another folder."""
+    """A command line of the user's, with the program's full path. UsageError if it cannot run in another folder."""
     for word in more:
         if word in SHELL:
             raise UsageError(f"--agent {one_line(name)}: {word} is for a shell; write --agent \"sh -c '…'\"")
