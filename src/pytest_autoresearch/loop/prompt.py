@@ -37,7 +37,8 @@ You do research by experiments. This is one session of it: write ONE experiment,
 3. Look at it with `autoresearch diff NAME`, if you can run commands. Then exit.
 
 Do not train and do not run pytest: a loop trains and judges what you wrote, and the next session reads the verdict.
-Commands below that begin with `pytest` are for people who work without the loop. Nobody can answer questions.
+Commands below that begin with `pytest` are for work without the loop. Nobody can answer questions. Where a page below
+says otherwise, this one holds.
 
 This folder is a copy. New and changed files in `experiments/` and ticks in `ideas.md` are brought back, nothing else.
 
