@@ -25,6 +25,7 @@ from pytest_autoresearch.programs.combine import overlay
 from pytest_autoresearch.programs.constants import constants_of, different, spell, spelled_in, with_constants, written
 from pytest_autoresearch.programs.experiment import Experiment, Program, parse_errors, parse_experiment, read_experiment
 from pytest_autoresearch.programs.history import changed_names
+from pytest_autoresearch.programs.similar import near
 from pytest_autoresearch.programs.statements import pieces_of
 from pytest_autoresearch.research.history import History
 from pytest_autoresearch.research.plateau import is_safe
@@ -107,9 +108,14 @@ class RandomAgent:
             experiment = parse_experiment(path, self.project.experiments, text)
             program = experiment.program(self.baseline.source, self.track.program_path)
             is_new = self.known.programs.isdisjoint({program.sha, program.code_sha})
-            if is_new and not path.exists() and self._point(program) not in self.known.points:
+            if is_new and not path.exists() and not self._is_known(self._point(program)):
                 return experiment
         return None
+
+    def _is_known(self, point: Values | None) -> bool:
+        return point is not None and any(
+            all(is_near(value, other.get(name)) for name, value in point.items()) for other in self.known.points
+        )
 
     def _is_sound(self, experiment: Experiment, values: Values) -> bool:
         """Whether the program has these values, and what divided each other still does."""
@@ -120,10 +126,11 @@ class RandomAgent:
         return all(is_multiple(constants.get(one), constants.get(other)) for one, other in self.related)
 
     def _name(self, values: Values) -> str:
-        """`raise_width_and_lower_warmup`, with a number if there is such a file already."""
-        verbs = (("raise" if larger(value, self.constants[name]) else "lower", name) for name, value in values.items())
-        words = "_and_".join(f"{verb}_{name.lower()}" for verb, name in verbs)
-        stem = re.sub(r"[^a-z0-9_]", "", words)[:80]
+        """`raise_width_depth_lower_warmup`, with a number if there is such a file already."""
+        moves: dict[str, list[str]] = {}
+        for name, value in values.items():
+            moves.setdefault("raise" if larger(value, self.constants[name]) else "lower", []).append(name.lower())
+        stem = re.sub(r"[^a-z0-9_]", "", "_".join("_".join([verb, *names]) for verb, names in moves.items()))[:80]
         number = 1
         while (self.project.experiments / f"{stem}{f'_{number}' * (number > 1)}.py").exists():
             number += 1
@@ -185,6 +192,11 @@ def moved(value: Value, draw: random.Random) -> Value:
 def larger(one: Value, other: Value) -> bool:
     """Whether a number is larger than another; numbers are all that this module compares."""
     return isinstance(one, int | float) and isinstance(other, int | float) and one > other
+
+
+def is_near(one: Value, other: Value) -> bool:
+    """Whether two values are equal, or numbers so near that experiments with them would be twins."""
+    return one == other or (type(one) is type(other) is float and near(float(one or 0), float(other or 0)))
 
 
 def is_multiple(one: Value, other: Value) -> bool:
