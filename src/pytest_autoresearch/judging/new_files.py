@@ -55,8 +55,7 @@ class NewFiles:
         if data and not data.endswith(b"\n"):
             gap += end
         self._undo.append((path, len(data)))
-        with path.open("ab") as file:
-            file.write(gap + b"".join(line + end for line in missing))
+        append(path, gap + b"".join(line + end for line in missing))
         self.appended.append(path)
 
     def _make_folder(self, folder: Path) -> None:
@@ -78,6 +77,12 @@ class NewFiles:
                     path.rmdir()
                 else:
                     path.unlink()
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append to a file."""
+    with path.open("ab") as file:
+        file.write(data)
 
 
 def what_is_at(path: Path) -> str:
