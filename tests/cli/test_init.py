@@ -83,7 +83,7 @@ def test_twice_changes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -
     assert f"{here} is a project already: track cpu\n" in out
     assert "wrote" not in out
     assert "added" not in out
-    assert "  left program.md as it is: a file\n" in out
+    assert "  left program.md as it is\n" in out
     assert "note:" not in out
 
 
@@ -122,7 +122,7 @@ def test_settings_and_files_that_are_there_stay(here: Path, capsys: pytest.Captu
     assert {name: after[name] for name in before} == before
     assert "pytest.ini" not in after
     out = said(capsys)
-    assert "  left AGENTS.md as it is: a file\n" in out
+    assert "  left AGENTS.md as it is\n" in out
     assert "note: add this line to AGENTS.md: Before you write or judge experiments, read program.md.\n" in out
     assert "note: experiments/ has 1 Python file already: each counts as an experiment;" in out
     assert "note: results/ is there already" in out

@@ -79,7 +79,8 @@ def lines_of(done: Beginning) -> list[str]:
     lines = [f"{head}: {tracks}"]
     lines += [f"  wrote {here(path)}" for path in done.files.written]
     lines += [f"  added lines to {here(path)}" for path in done.files.appended]
-    lines += [f"  left {here(path)} as it is: {what}" for path, what in done.files.left.items()]
+    for path, what in done.files.left.items():
+        lines.append(f"  left {here(path)} as it is" + f": {what}" * (what != "a file"))
     lines += track_lines(done.card_track) if done.card_track else []
     return lines + [f"note: {note}" for note in done.notes]
 
