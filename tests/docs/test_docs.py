@@ -37,7 +37,6 @@ MADE_BY_READERS = {
     "experiments/silu.py",
     "experiments/wider_hidden.py",
     "baseline/cuda-12gb",
-    "ideas.md",
 }
 """Files that a reader makes while following a page."""
 
