@@ -1,4 +1,4 @@
-"""An agent's process: what it is given, what is kept of what it says, and that nothing is left of it, whoever is killed."""
+"""An agent's process: what it is given, what is kept of what it says, and that nothing of it is left in the end."""
 
 import os
 import signal

@@ -1,13 +1,13 @@
 """Bring back what an agent wrote: experiments that are worth a run, under names that are free."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Set
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.files import create_atomically, write_atomically
+from pytest_autoresearch.core.files import create_atomically, temporary, write_atomically
 from pytest_autoresearch.core.text import name_of, one_line, read_source
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.loop import preflight
@@ -26,21 +26,22 @@ def bring_back(context: Context, folder: RoundFolder, scratch: Scratch) -> list[
     the rest is still in the scratch folder.
     """
     refused = []
-    waiting = [each.path for each in Queue(context).waiting()]
+    root = context.project.experiments
+    waiting = {each.path for each in Queue(context).waiting()} | {root / f"{name}.py" for name in folder.facts["files"]}
     for each in scratch.brought():
         if reason := each.problem or _reason(context, folder, scratch, each, waiting):
             refused.append((each, reason))
             continue
         path = _put(context, folder, scratch, each)
-        waiting.append(path)
-        name = name_of(path, context.project.experiments)
+        waiting.add(path)
+        name = name_of(path, root)
         folder.facts["files"] = list(dict.fromkeys([*folder.facts["files"], name]))
         scratch.before[each.name] = sha256(each.text)
         folder.write()
     return refused
 
 
-def _reason(context: Context, folder: RoundFolder, scratch: Scratch, each: Brought, waiting: Sequence[Path]) -> str:
+def _reason(context: Context, folder: RoundFolder, scratch: Scratch, each: Brought, waiting: Set[Path]) -> str:
     """Why a file does not come back, or ""."""
     if len(folder.facts["files"]) >= FILES:
         return f"at most {FILES} files come back of one round"
@@ -60,6 +61,7 @@ def _put(context: Context, folder: RoundFolder, scratch: Scratch, each: Brought)
         while True:
             path = _place(context, folder, scratch, each)
             if (there := _text(path)) == each.text:
+                temporary(path).unlink(missing_ok=True)  # from a loop that was killed just then
                 return path
             path.parent.mkdir(parents=True, exist_ok=True)
             if there is not None:
