@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pytest_autoresearch.core.records import Record
 from pytest_autoresearch.core.text import fitting, one_line
-from pytest_autoresearch.judging.progress import BAR_WIDTH, FORMAT, details
+from pytest_autoresearch.judging.progress import BAR_WIDTH, FORMAT, run_details
 from pytest_autoresearch.plugin.settings import uncaptured
 from pytest_autoresearch.referee.executor import RunProgress, RunResult
 
@@ -59,12 +59,7 @@ class PytestMonitor:
             yield lambda progress: None
             return
         with self._live_line() as show:
-
-            def on_progress(progress: RunProgress) -> None:
-                told = details(progress.stage, progress.loss, progress.seconds_left, progress.tokens_per_second)
-                show(f"{label} {progress.stage}", progress.done, told)
-
-            yield on_progress
+            yield lambda progress: show(f"{label} {progress.stage}", progress.done, details(progress))
 
     def run_ended(self, label: str, result: RunResult) -> None:
         """In a pipe, print a line with the score of the run."""
@@ -131,3 +126,8 @@ class _RestOfLine(io.TextIOBase):
             sys.stdout.write(text.replace("\r", RESTORE + CLEAR))
             sys.stdout.flush()
         return len(text)
+
+
+def details(progress: RunProgress) -> list[str]:
+    """What stands after the bar, the most wanted first: `loss 2.314`, `6 s left`, `21k tokens/s`."""
+    return run_details(progress.stage, progress.loss, progress.seconds_left, progress.tokens_per_second)
