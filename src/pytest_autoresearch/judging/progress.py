@@ -8,9 +8,7 @@ BAR_WIDTH = 20
 """Columns of the bar, the percentage and what parts them from the rest."""
 
 
-def run_details(
-    stage: str, loss: float | None, seconds_left: float | None, rate: float = 0.0
-) -> list[str]:
+def run_details(stage: str, loss: float | None, seconds_left: float | None, rate: float = 0.0) -> list[str]:
     """What stands after the bar, the most wanted first: `loss 2.314`, `6 s left`, `21k tokens/s`.
 
     What is not known is None or NaN, and a rate (tokens per second) of 0.
