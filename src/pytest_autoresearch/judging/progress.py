@@ -8,16 +8,16 @@ BAR_WIDTH = 20
 """Columns of the bar, the percentage and what parts them from the rest."""
 
 
-def details(stage: str, loss: float | None, seconds_left: float | None, tokens_per_second: float = 0.0) -> list[str]:
+def run_details(stage: str, loss: float | None, seconds_left: float | None, rate: float = 0.0) -> list[str]:
     """What stands after the bar, the most wanted first: `loss 2.314`, `6 s left`, `21k tokens/s`.
 
-    What is not known is None or NaN, and a rate of 0.
+    What is not known is None or NaN, and a rate (tokens per second) of 0.
     """
     parts = []
     if loss is not None and not math.isnan(loss):
         parts.append(f"loss {loss:.3f}")
     if stage == "training" and seconds_left is not None and not math.isnan(seconds_left):
         parts.append(f"{seconds_left:.0f} s left")
-    if tokens_per_second:
-        parts.append(f"{tokens_per_second / 1000:.3g}k tokens/s")
+    if rate:
+        parts.append(f"{rate / 1000:.3g}k tokens/s")
     return parts

@@ -6,7 +6,7 @@ from tqdm import tqdm
 from tqdm.utils import disp_len, disp_trim
 
 from pytest_autoresearch.core.text import counted, duration, fitting, one_line
-from pytest_autoresearch.judging.progress import BAR_WIDTH, FORMAT, details
+from pytest_autoresearch.judging.progress import BAR_WIDTH, FORMAT, run_details
 from pytest_autoresearch.loop.status import AgentStatus, RunStatus, Status
 from pytest_autoresearch.loop.words import dollars, queue_words
 
@@ -33,7 +33,7 @@ def _run_line(run: RunStatus, width: int) -> str:
     what = _what(run)
     if not run.stage:
         return f"{what} …"
-    told = details(run.stage, run.loss, run.seconds_left)
+    told = run_details(run.stage, run.loss, run.seconds_left)
     if width < NARROW:
         return fitting([f"{_cut(what, max(width - 5, 1))} {run.done:.0%}", *told], width)
     what = _cut(what, width - BAR_WIDTH)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pytest_autoresearch.core.records import Record
 from pytest_autoresearch.core.text import fitting, one_line
-from pytest_autoresearch.judging.progress import BAR_WIDTH, FORMAT, details
+from pytest_autoresearch.judging.progress import BAR_WIDTH, FORMAT, run_details
 from pytest_autoresearch.plugin.settings import uncaptured
 from pytest_autoresearch.plugin.status_file import StatusFile
 from pytest_autoresearch.referee.executor import RunProgress, RunResult
@@ -62,8 +62,7 @@ class PytestMonitor:
 
             def on_progress(progress: RunProgress) -> None:
                 keep(progress)
-                told = details(progress.stage, progress.loss, progress.seconds_left, progress.tokens_per_second)
-                show(f"{label} {progress.stage}", progress.done, told)
+                show(f"{label} {progress.stage}", progress.done, details(progress))
 
             yield on_progress
 
@@ -142,3 +141,8 @@ class _RestOfLine(io.TextIOBase):
             sys.stdout.write(text.replace("\r", RESTORE + CLEAR))
             sys.stdout.flush()
         return len(text)
+
+
+def details(progress: RunProgress) -> list[str]:
+    """What stands after the bar, the most wanted first: `loss 2.314`, `6 s left`, `21k tokens/s`."""
+    return run_details(progress.stage, progress.loss, progress.seconds_left, progress.tokens_per_second)
