@@ -83,6 +83,13 @@ def test_it_works_in_the_folder_and_has_the_prompt_twice(agents: Agents) -> None
     assert ended.seconds == ended.seconds > 0
 
 
+@linux
+def test_it_inherits_no_open_file(agents: Agents) -> None:
+    """It could speak to the loop as if it were the guard, or write into its log."""
+    agents.run("ls /proc/$$/fd")
+    assert agents.log.read_text().split() == ["0", "1", "2"]
+
+
 def test_who_asks_for_input_gets_none(agents: Agents) -> None:
     agents.run("cat > /dev/null; read answer || echo no answer; (read answer < /dev/tty) || echo no terminal")
     lines = agents.log.read_text().splitlines()

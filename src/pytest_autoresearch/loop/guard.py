@@ -7,7 +7,6 @@ starts it as `python -I -S`, so it begins in milliseconds; it must import nothin
 import os
 import select
 import signal
-import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -74,7 +73,7 @@ def start(command: list[str], environment: Mapping[str, str], output: int) -> in
         os._exit(127)
 
 
-def watch(command: list[str], environment: Mapping[str, str], channel: socket.socket, log: Log) -> int:
+def watch(command: list[str], environment: Mapping[str, str], channel: int, log: Log) -> int:
     """Start an agent, keep its output until it has ended or the loop hangs up, and end its processes.
 
     Returns its exit code, or minus the number of a signal.
@@ -90,7 +89,7 @@ def watch(command: list[str], environment: Mapping[str, str], channel: socket.so
     codes: dict[int, int] = {}
     while child not in codes:
         ready = [descriptor for descriptor, _ in events.poll(TICK)]
-        if channel.fileno() in ready:
+        if channel in ready:
             break
         if reading in ready and not log.take(reading):
             events.unregister(reading)  # it has closed its output, and may work on
@@ -109,9 +108,11 @@ def main() -> None:
 
     The agent gets the variable, and this process does not: whoever finds the agent's processes by it spares the guard.
     """
-    channel, log, mark, *command = sys.argv[1:]
+    channel, log = int(sys.argv[1]), int(sys.argv[2])
+    mark, *command = sys.argv[3:]
+    for descriptor in (channel, log):
+        os.set_inheritable(descriptor, False)  # they are not the agent's
     name, _, value = mark.partition("=")
-    with socket.socket(fileno=int(channel)) as loop:
-        code = watch(command, {**os.environ, name: value}, loop, Log(FileIO(int(log), "r+")))
-        with suppress(OSError):  # the loop is gone
-            loop.send(str(code).encode())
+    code = watch(command, {**os.environ, name: value}, channel, Log(FileIO(log, "r+")))
+    with suppress(OSError):  # the loop is gone
+        os.write(channel, str(code).encode())
