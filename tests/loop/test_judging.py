@@ -124,12 +124,11 @@ def test_why_there_is_no_verdict_is_one_line(scripted: Begin, script: str, probl
 
 
 def test_the_claim_ends_with_the_process(project: TinyProject, fake: FakeExecutor, scripted: Begin) -> None:
-    ended(scripted("exit 4"))
-    ended(scripted("exit 4"))
+    held = [ended(scripted("exit 4")), ended(scripted("exit 4"))]  # else a claim would end with its object
     (project.path / "python.sh").unlink()
-    with pytest.raises(UsageError, match=r"python\.sh"):
+    with pytest.raises(UsageError, match=r"python\.sh") as error:
         judge(project, fake)
-    ended(scripted("exit 0"))
+    assert [*held, ended(scripted("exit 0")), error]
 
 
 def test_its_verdict_is_that_of_the_evidence_with_the_status_of_its_line(
@@ -187,8 +186,9 @@ def test_kill_ends_all_that_it_started(project: TinyProject, scripted: Begin, mo
 @pytest.mark.real_process
 def test_nothing_is_left_when_the_loop_is_killed(recorded: TinyProject) -> None:
     """A real loop process, pytest and training."""
+    recorded.track('limit = "60 s"', 'limit = "600 s"')
     child = f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)', {str(recorded.path)!r}])"
-    body = program(f"{child} if step == 1 else None\n        time.sleep(99 * (step == 1))")
+    body = program(f"{child} if step == 1 else None\n        time.sleep(600 * (step == 1))")
     write(recorded.path / "experiments/endless.py", body)
     seen = recorded.path / "seen.json"
 

@@ -56,7 +56,7 @@ def every_kind(project: TinyProject, fake: FakeExecutor) -> TinyProject:
     write(project.path / "experiments/replayed.py", judged.read_text().replace('"""judged."""', '"""Another."""'))
     project.experiment("broken_new", "NO_SUCH_NAME = 1")
     project.experiment("elsewhere", 'TRACK = "cuda"\nWIDTH = 3')
-    project.experiment("sweep", 'SEARCH_SPACE = {"WIDTH": [3, 4]}')
+    project.experiment("sweep", 'SEARCH_SPACE = {"WIDTH": [3, 4]}\nBATCH_SIZE = 4')
     project.experiment("unchanged", "BATCH_SIZE = 8  # as it is")
     project.idea("new")
     project.idea("folder/deep", body="# deep #")
@@ -119,10 +119,12 @@ def test_promotions_come_first_and_outrun_ones_last_each_the_oldest_first(
 
 
 def test_it_follows_files_verdicts_and_the_baseline(project: TinyProject, fake: FakeExecutor) -> None:
+    project.idea("earlier")
+    project.night(fake)
     path = project.idea("judged")
     queue = queue_of(project, fake)
     assert names(queue.waiting()) == ["judged"]
-    project.night(fake)
+    project.night(fake)  # its verdict is known by the ledger's change
     assert queue.waiting() == []
     path.write_text(path.read_text().replace("WIDTH =", "BATCH_SIZE ="))
     assert names(queue.waiting()) == ["judged"]

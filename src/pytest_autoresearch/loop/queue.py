@@ -37,7 +37,7 @@ class Waiting:
 class Claim:
     """The right to judge one experiment. It ends with `release`, or with the process that holds it."""
 
-    def __init__(self, lock: FileLock, on_release: Callable[[], None]) -> None:
+    def __init__(self, lock: FileLock, on_release: Callable[[], object]) -> None:
         self._lock = lock
         self._on_release = on_release
 
@@ -67,7 +67,6 @@ class Queue:
         self._context = context
         self._baseline: list[Stamp | None] | None = None
         self._seen: dict[Path, _Seen] = {}
-        self._mine: set[Path] = set()
         self._offered: Counter[tuple[Path, Stamp]] = Counter()
 
     def waiting(self) -> list[Waiting]:
@@ -85,7 +84,7 @@ class Queue:
             if not known or known.file != stamp or (known.why and known.ledger != ledger):
                 known = _Seen(stamp, ledger, standing_of(self._context, path).why)
             seen[path] = known
-            if known.why and path not in self._mine and self._offered[path, stamp] < OFFERED:
+            if known.why and self._offered[path, stamp] < OFFERED:
                 found.append((ORDER.index(known.why), stamp[0], Waiting(name_of(path, root), path, known.why)))
         self._seen = seen
         found.sort(key=lambda each: (each[0], each[1], each[2].name))
@@ -106,17 +105,11 @@ class Queue:
         path, stamp = waiting.path, _stamp(waiting.path)
         self._seen.pop(path, None)
         self._follow_baseline()
-        if stamp is None or path in self._mine or not standing_of(self._context, path).why:
+        if stamp is None or not standing_of(self._context, path).why:
             lock.release()
             return None
-        self._mine.add(path)
         self._offered[path, stamp] += 1
-        return Claim(lock, lambda: self._forget(path))
-
-    def _forget(self, path: Path) -> None:
-        """Look at a file anew, for this process has judged it."""
-        self._mine.discard(path)
-        self._seen.pop(path, None)
+        return Claim(lock, lambda: self._seen.pop(path, None))  # look at it anew
 
     def _is_claimed(self, waiting: Waiting) -> bool:
         try:
