@@ -10,7 +10,7 @@ from pathlib import Path
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import cut, one_line
 
-TIMEOUT = 300.0
+TIMEOUT = 120.0
 """Seconds after which a command is ended: a hook may take long, but a passphrase is never typed at night."""
 QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "GIT_OPTIONAL_LOCKS": "0"}
 

@@ -1,6 +1,6 @@
 """The loop itself: keeps the queue filled by agents and has it judged, until a limit is reached."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from statistics import fmean
 from time import monotonic, sleep
@@ -125,8 +125,7 @@ class Supervisor:
         self._measure()
         for ended in self._workers.ended():
             self._experiment_ended(ended)
-        for finished in self._agents.step():
-            self._round_ended(finished)
+        self._end_rounds(self._agents.step())
         if trouble := self._watch.look():
             self._trouble(trouble)
         self._look_at_queue()
@@ -137,7 +136,7 @@ class Supervisor:
             self._judge()
             self._ask()
         elif self._signals.interrupts or not len(self._workers):
-            self._stop_agents()
+            self._end_rounds(self._agents.stop())
         self._show()
         return not self._stopping or bool(len(self._workers))
 
@@ -192,10 +191,6 @@ class Supervisor:
                 self._trouble(trouble, again=True)
                 break
 
-    def _stop_agents(self) -> None:
-        for finished in self._agents.stop():
-            self._round_ended(finished)
-
     # -- events --
 
     def _experiment_ended(self, ended: Ended) -> None:
@@ -217,11 +212,13 @@ class Supervisor:
                 self._commit(lambda: commit_promotion(self._watch.context, verdict))
         self._write()
 
-    def _round_ended(self, finished: Finished) -> None:
-        self._night.add_round(finished)
-        wait = 0.0 if self._stopping else self._agents.backoff.wait(self._clock())
-        self._say(round_line(finished, wait))
-        self._write()
+    def _end_rounds(self, over: Iterable[Finished]) -> None:
+        """Say what rounds have brought."""
+        for finished in over:
+            self._night.add_round(finished)
+            wait = 0.0 if self._stopping else self._agents.backoff.wait(self._clock())
+            self._say(round_line(finished, wait))
+            self._write()
 
     def _commit(self, commit: Callable[[], str]) -> None:
         try:
@@ -289,7 +286,7 @@ class Supervisor:
         """End what is still at work, write the account, and make the summary."""
         self._stopping = self._stopping or self._signals.words or "an error"
         self._workers.kill()
-        self._stop_agents()
+        self._end_rounds(self._agents.stop())
         if self._options.commit and not self._signals.exit_code:  # what git refused before
             self._commit(lambda: commit_uncommitted(self._watch.context))
         self._runs = []
