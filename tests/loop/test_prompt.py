@@ -17,6 +17,7 @@ from pytest_autoresearch.loop.status import AgentStatus, RunStatus, Status
 from pytest_autoresearch.referee.local import LocalExecutor
 from pytest_autoresearch.research.brief import make_brief
 from pytest_autoresearch.research.brief_text import render, token_bound
+from pytest_autoresearch.research.suggest import suggest
 
 PROGRAM = (Path(__file__).parents[2] / "program.md").read_text(encoding="utf-8")
 BUSY = Status(
@@ -131,7 +132,8 @@ def test_agents_look_into_different_directions(context: Context) -> None:
     assert all(directions)
     assert len({match[1] for match in directions if match}) == 6
     assert all(f"## Agent {number} of 6" in text for number, text in enumerate(prompts, 1))
-    assert not any("kept and outrun" in match[1] for match in directions if match), "the loop does that by itself"
+    assert any(each.what == "refine" for each in make_brief(context).due)
+    assert not any(match[1].startswith("refine") for match in directions if match), "that takes pytest"
 
 
 def test_directions_at_the_beginning(tmp_path: Path) -> None:
@@ -192,16 +194,25 @@ def test_what_others_wrote_cannot_give_orders(context: Context, text: str) -> No
 def test_the_files_for_the_folder(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """The brief, a pair of near misses, and the evidence of misses and crashes."""
     project.track("alpha = 0.05", "alpha = 0.05\nnoise = 0.01\nsimplify_margin = 0.02")
-    for name, change in {"one": "WIDTH = 8", "two": "BATCH_SIZE = 4", "crash": "LEARNING_RATE = 9.0"}.items():
+    ideas = {
+        "one": "WIDTH = 8",
+        "two": "BATCH_SIZE = 4",
+        "crash": "LEARNING_RATE = 9.0",
+        "best": "LEARNING_RATE = 2e-3",
+    }
+    for name, change in ideas.items():
         project.experiment(name, f"{change}  # {name} #", f"Idea {name}.")
     crash = failed(Outcome.CRASHED, "NameError: x", detail="Traceback\n\x1b[2J")
-    project.night(project.fake((2.0, 2.02), one=(1.988, 2.008), two=(1.99, 2.01), crash=[crash]))
+    project.night(project.fake((2.0, 2.02), one=(1.988, 2.008), two=(1.99, 2.01), crash=[crash], best=(1.8, 1.82)))
+    kinds = [each.kind for each in suggest(context_of(project.path), make_brief(context_of(project.path)).history, 9)]
+    assert kinds.count("near miss") == 2, "their files are in the folder already"
     context = context_of(project.path)
     files = scratch_files(context)
     assert sorted(files) == [
         *("brief.md", "evidence/crash.txt", "evidence/one.txt", "evidence/two.txt", "suggestions/one_and_two.py")
     ]
     assert files["brief.md"] == render(make_brief(context))
+    assert all(files.values())
     assert "WIDTH = 8" in files["suggestions/one_and_two.py"]
     assert "| +WIDTH = 8" in files["evidence/one.txt"]
     assert files["evidence/one.txt"].startswith("one\nDISCARDED ")

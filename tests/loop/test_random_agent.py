@@ -13,15 +13,15 @@ from pytest_autoresearch.judging import plan
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.loop import random_agent
-from pytest_autoresearch.loop.random_agent import can_move, main, moved, related
+from pytest_autoresearch.loop.random_agent import can_move, is_near, main, moved, related
 from pytest_autoresearch.programs.compare import sha256
 from pytest_autoresearch.programs.constants import constants_of
 from pytest_autoresearch.programs.experiment import Program
 from pytest_autoresearch.referee.local import LocalExecutor
 
 BASELINE = '''"""A small program."""
-WIDTH = 48
-HEADS = 3
+WIDTH = 20
+HEADS = 5
 MLP_WIDTH = 4 * WIDTH
 LEARNING_RATE = 4e-3
 MOMENTUM = 0.95
@@ -91,13 +91,23 @@ def test_what_is_moved() -> None:
     assert list(related(BASELINE, constants)) == [("MLP_WIDTH", "WIDTH"), ("WIDTH", "HEADS")]
 
 
+def test_near_points_would_be_twins() -> None:
+    assert is_near(0.004, 0.0043)
+    assert is_near(3, 3)
+    assert is_near("a", "a")
+    assert not is_near(0.004, 0.0045)
+    assert not is_near(0.98, 0.99)
+    assert not is_near(16, 17)
+    assert not is_near(0.004, None)
+
+
 # -- what it writes --
 
 
 def test_what_it_writes_is_worth_a_run_and_never_the_same(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for number in range(1, 31):
+    for number in range(1, 21):
         assert in_round(monkeypatch, number) == 0
     project = Project(folder, folder / "experiments", folder / "baseline")
     context = Context(project, Options(track="cpu"), LocalExecutor(folder))
@@ -111,7 +121,7 @@ def test_what_it_writes_is_worth_a_run_and_never_the_same(
         assert 'TRACK = "cpu"' in text
         assert values["WIDTH"] % values["HEADS"] == 0  # type: ignore[operator]
         assert values["MLP_WIDTH"] % values["WIDTH"] == 0  # type: ignore[operator]
-    assert len(programs) == len(written(folder)) == 30
+    assert len(programs) == len(written(folder)) == 20
     first = capsys.readouterr().out.splitlines()[0]
     assert re.match(r"wrote experiments/\w+\.py: \w+=\S+", first)
 
@@ -135,7 +145,22 @@ def test_what_was_refused_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPa
     assert len((folder / "idea.txt").read_text().splitlines()) == 3
 
 
-def test_outside_of_a_loop(folder: Path) -> None:
+def test_each_attempt_has_another_point(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "baseline/cpu/train.py").write_text(ONE_CONSTANT)
+    (folder / "suggestions").mkdir()
+    (folder / "suggestions/c.py").write_text("from baseline import *\nWIDTH = 3\n")
+    seen = []
+    for attempt in range(1, 6):
+        assert in_round(monkeypatch, 1, attempt) == 0
+        seen += written(folder).values()
+    assert len(set(seen)) == len(seen) == 5
+    for attempt in (6, 7):
+        assert in_round(monkeypatch, 1, attempt) == 1, "nothing is left"
+        assert written(folder) == {}
+
+
+def test_outside_of_a_loop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_TRACK", "cpu@20steps")
     assert main() == main() == 0
     assert len(written(folder)) == 2
     assert not (folder / "idea.txt").exists()
@@ -194,6 +219,7 @@ def test_suggestions_are_taken_now_and_then(folder: Path, monkeypatch: pytest.Mo
     assert len(found) == 20
     (folder / "baseline/cpu/train.py").write_text("KIND = 'a'\n\ndef train(run):\n    return KIND\n")
     (folder / "suggestions/c.py").write_text("from baseline import *\nKIND = 'b'\n")
+    monkeypatch.setattr(random_agent, "SUGGESTED", 0.0)
     assert in_round(monkeypatch, 99) == 0
     assert "c" in written(folder), "there is no number to move"
 

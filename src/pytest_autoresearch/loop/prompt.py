@@ -98,7 +98,7 @@ def scratch_files(context: Context) -> dict[str, str]:
     near = [miss.entry for miss in brief.near_misses][:SHOWN]
     failed = [entry for entry in reversed(brief.history.verdicts) if not entry.outcome.has_score][:SHOWN]
     for entry in (*near, *failed):
-        for verdict in anew.evidence.of_program(anew.track.name, entry.experiment, entry.program_sha)[-1:]:
+        for verdict in anew.evidence.of_program(brief.track.name, entry.experiment, entry.program_sha)[-1:]:
             files[f"evidence/{file_name(entry.experiment)}.txt"] = _evidence(anew, verdict)
     return files
 

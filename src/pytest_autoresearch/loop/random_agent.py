@@ -149,8 +149,6 @@ class RandomAgent:
         for path in sorted(self.project.experiments.rglob("[!_.]*.py")):
             with suppress(UsageError, SyntaxError):
                 experiment = read_experiment(path, self.project.experiments)
-                if experiment.name in self.refused:
-                    continue
                 program = experiment.program(self.baseline.source, self.track.program_path)
                 known.programs.add(program.code_sha)
                 if point := self._point(program):
@@ -228,7 +226,8 @@ def main() -> int:
         ideas = project.root / IDEA
         earlier = ideas.read_text(encoding="utf-8") if number and attempt != "1" and ideas.exists() else ""
         draw = random.Random(f"{number or 0} {attempt}")
-        agent = RandomAgent(project, project.choose_track(Options(track=wanted)), draw, earlier)
+        track = project.choose_track(Options(track=wanted and wanted.partition("@")[0]))  # also for a quick look
+        agent = RandomAgent(project, track, draw, earlier)
         found = agent.propose()
         for name in agent.refused:  # what was refused would be refused again
             if is_safe(name):
