@@ -97,9 +97,11 @@ def test_what_was_deleted_from_a_project_stays_away(here: Path) -> None:
     assert (here / "program.md").exists()
 
 
-def test_a_kill_in_between_is_completed_by_the_same_command(here: Path) -> None:
-    """The last file of a track is what makes a folder a project."""
+def test_a_kill_in_between_is_completed_by_the_same_command(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What makes a folder a project is written when all else that belongs to the track is there."""
     main(["init"])
+    written = [line.removeprefix("  wrote ") for line in said(capsys).splitlines() if line.startswith("  wrote ")]
+    assert written[-2:] == ["baseline/cpu/track.toml", ".gitignore"]
     for name in ("baseline/cpu/track.toml", "experiments/rmsnorm.py"):
         (here / name).unlink()
     main(["init"])
@@ -225,14 +227,15 @@ def test_git_ignores_what_runs_write(here: Path) -> None:
 def test_links_and_folders_are_left(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "AGENTS.md").symlink_to("nowhere/AGENTS.md")
     (here / "program.md").mkdir()
+    write(here.parent / "ignored", "shared\n")
     (here / ".gitignore").symlink_to("../ignored")
     assert main(["init"]) == 0
     assert os.readlink(here / "AGENTS.md") == "nowhere/AGENTS.md"
-    assert not (here.parent / "ignored").exists()
+    assert (here.parent / "ignored").read_text() == "shared\n"
     out = said(capsys)
     assert "  left AGENTS.md as it is: a link to nothing\n" in out
     assert "  left program.md as it is: a folder\n" in out
-    assert "  left .gitignore as it is: a link to nothing\n" in out
+    assert "  left .gitignore as it is: a link to a file\n" in out
     assert f"note: have git ignore: {' '.join(IGNORED)}\n" in out
 
 
@@ -267,8 +270,14 @@ def test_a_file_that_cannot_be_written_takes_all_others_with_it(
         create(path, text)
 
     monkeypatch.setattr(new_files, "create", refuse)
+
+    def append_half(path: Path, data: bytes) -> None:
+        append(path, data[: len(data) // 2])
+        refuse(path)
+
+    append = new_files.append
     if broken == ".gitignore":
-        monkeypatch.setattr(new_files, "append", lambda path, data: refuse(path))
+        monkeypatch.setattr(new_files, "append", append_half)
     assert main(["init"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

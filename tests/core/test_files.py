@@ -1,14 +1,16 @@
-"""Folders that a program has filled are removed, whatever is in them."""
+"""Folders that a program has filled are removed, whatever is in them; new files replace nothing."""
 
+import errno
 import os
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tiny_project import write
 
-from pytest_autoresearch.core.files import remove_tree
+from pytest_autoresearch.core.files import create, remove_tree
 
 
 def bury(folder: Path, depth: int) -> None:
@@ -63,3 +65,24 @@ def test_a_link_goes_and_what_it_leads_to_stays(tmp_path: Path) -> None:
     remove_tree(tmp_path / "file")
     remove_tree(tmp_path / "nothing")
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_never_replaces_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    """Also on a file system without hard links; and no draft stays."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "a"
+    create(path, "first\n")
+    with pytest.raises(FileExistsError) as caught:
+        create(path, "second\n")
+    assert caught.value.filename == str(path)
+    (tmp_path / "b").symlink_to("nowhere")
+    with pytest.raises(FileExistsError):
+        create(tmp_path / "b", "")
+    assert path.read_text() == "first\n"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "b"]

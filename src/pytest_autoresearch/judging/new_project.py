@@ -69,8 +69,8 @@ def project_to_begin(start: Path) -> tuple[Project, dict[str, str]]:
 def begin(project: Project, card: Card | None = None, name: str = "", ci: bool = False) -> Beginning:
     """Write what the project lacks; with a card also a track for it, called `name`. UsageError if that cannot be done.
 
-    Tracks and the experiment are for a project without a track, and are written last, a `track.toml` after its
-    `train.py`: after a kill in between, the same call completes the project.
+    Tracks and the experiment are for a project without a track. The `track.toml` of `cpu` comes after what belongs to
+    it, because it makes the folder a project: after a kill before that, the same call writes what is missing.
     """
     is_new = not track_names(project.baseline)
     notes = notes_before(project) if is_new else []
@@ -83,10 +83,10 @@ def begin(project: Project, card: Card | None = None, name: str = "", ci: bool =
             files.add(project.root / "pytest.ini", settings_text(project.root))
         if is_new:
             files.add(project.experiments / f"{EXPERIMENT}.py", shipped_text(f"experiments/{EXPERIMENT}.py"))
-            if card:
-                card_track = write_track(files, project, card, name)
             for part in ("train.py", "track.toml"):
                 files.add(project.baseline / "cpu" / part, shipped_text(f"baseline/cpu/{part}"))
+            if card:
+                card_track = write_track(files, project, card, name)
         if ci:
             files.add(*workflow(project))
         files.add_lines(project.root / ".gitignore", lines_to_ignore(project))
