@@ -95,6 +95,7 @@ def test_a_verdict_that_is_promoted_later_counts_once(night: Night) -> None:
     page = sections(night)
     assert "Kept, not promoted" not in page
     assert len(page["Promoted"]) == 1
+    assert "1 experiment judged, 1 kept, 1 promoted" in page['Track "cpu": loop of 2026-11-24 22:30 UTC'][0]
 
 
 def test_what_was_tried_stands_in_a_table_the_best_first(night: Night) -> None:
