@@ -106,8 +106,6 @@ def test_in_a_round_nothing_is_judged(
     shown = project.run("--collect-only", "-q")
     assert shown.ret == 0
     assert "experiments/slower.py::slower" in shown.outlines
-    (project.path / "test_other.py").write_text("def test(): pass\n")
-    assert project.pytester.runpytest_inprocess("test_other.py").ret == 0
 
 
 def test_a_session_whose_loop_has_ended_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
