@@ -220,6 +220,10 @@ def test_killed_from_outside_it_has_ended(agents: Agents) -> None:
     assert agents.run("kill -15 $$").poll() == -signal.SIGTERM
 
 
+def test_what_it_sends_to_its_group_does_not_reach_the_guard(agents: Agents) -> None:
+    assert agents.run("trap '' TERM; kill -TERM 0; exit 5").poll() == 5
+
+
 @linux
 @each_orphan
 def test_with_its_guard_all_of_it_ends(agents: Agents, orphan: str) -> None:
@@ -234,7 +238,8 @@ def test_with_its_guard_all_of_it_ends(agents: Agents, orphan: str) -> None:
 @linux
 def test_a_guard_that_does_nothing_saves_nobody(agents: Agents, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent, "GRACE", 0.1)
-    process = agents.start(f"{ORPHANS['an orphan']}\nkill -STOP $PPID; echo $$ >> pids; exec sleep 600")
+    orphan = "(env -i setsid sh -c 'echo $$ >> pids; exec sleep 600' &)"  # without the variable that marks it
+    process = agents.start(f"{orphan}\nkill -STOP $PPID; echo $$ >> pids; exec sleep 600")
     pids = agents.pids(2)
     process.kill()
     assert not any(map(lives, [*pids, process._guard.pid]))
@@ -261,10 +266,11 @@ def test_where_loop_and_guard_are_killed_the_next_loop_finds_the_rest(agents: Ag
     other = Agents(agents.folder.parent / "other")
     other.folder.mkdir()
     spared = other.start("echo $$ >> pids; exec sleep 600")
-    process = agents.start(f"{ORPHANS['an orphan']}\nexec sleep 600")
-    (pid,) = agents.pids(1)
+    process = agents.start(f"echo $$ >> pids\n{ORPHANS['an orphan']}\nexec sleep 600")
+    itself, pid = agents.pids(2)
     os.kill(process._guard.pid, signal.SIGKILL)
     process._guard.wait()
+    eventually(lambda: not lives(itself))
     assert lives(pid)
     end_agents(agents.folder)
     assert not lives(pid)

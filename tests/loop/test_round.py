@@ -28,6 +28,7 @@ from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.loop import bring
 from pytest_autoresearch.loop import round as rounds
 from pytest_autoresearch.loop.presets import Preset, Usage
+from pytest_autoresearch.loop.queue import Waiting
 from pytest_autoresearch.loop.round import Request, Round, brought_by_rounds, complete_rounds, rounds_folder
 from pytest_autoresearch.loop.status import Finished
 
@@ -40,6 +41,16 @@ def check(context: Context, path: Path, root: Path, waiting: Iterable[Path] = ()
     if any(other.read_text() == text for other in waiting):
         return f"{path}: the same as one that waits"
     return f"{path}: {text.partition('refused: ')[2].strip()}" if "refused: " in text else ""
+
+
+class AllButGiven:
+    """All experiments but one wait."""
+
+    def __init__(self, context: Context) -> None:
+        self.root = context.project.experiments
+
+    def waiting(self) -> list[Waiting]:
+        return [Waiting(path.stem, path) for path in self.root.glob("*.py") if path.is_file() and path.stem != "given"]
 
 
 def dollars_in(output: str) -> Usage:
@@ -105,8 +116,7 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setattr(bring, "preflight", SimpleNamespace(check=check))
-    queue = SimpleNamespace(waiting=lambda: [])
-    monkeypatch.setattr(bring, "Queue", lambda context: queue)
+    monkeypatch.setattr(bring, "Queue", AllButGiven)
     monkeypatch.setattr(rounds, "ideas", SimpleNamespace(bring_ticks=lambda path, theirs: path.write_text(theirs)))
     return Loop(project.path, tmp_path / "temporary")
 
@@ -175,7 +185,7 @@ def test_the_agent_can_be_in_a_sandbox(loop: Loop, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(rounds, "agent_sandbox", SimpleNamespace(wrap=wrap))
     assert loop.run('test "$BOXED" = "$(basename $PWD)" && touch experiments/a.py', sandbox=True).files == ["a"]
-    assert loop.run('test -z "$BOXED" && touch experiments/b.py').files == ["b"]
+    assert loop.run('test -z "$BOXED" && echo b > experiments/b.py').files == ["b"]
 
 
 def test_nobodys_file_is_overwritten(loop: Loop) -> None:
