@@ -162,7 +162,9 @@ def test_an_ignored_experiment_stays_out(repository: Repository) -> None:
 
 @pytest.mark.parametrize("name", ["a b", "-n", ":(top)x", "ünï", "deep/er/idea", "st*r", "qu'ote"])
 def test_names_with_odd_characters(repository: Repository, name: str) -> None:
-    write(repository.root / "experiments/star.py", "not this one\n")
+    write(repository.root / "experiments/star.py", "not this one\n")  # which `st*r.py` matches
+    repository.git("add", "experiments/star.py")
+    repository.git("commit", "--quiet", "--message=star")
     commit_promotion(repository.context, repository.promote(name))
     assert repository.last == (SUBJECT.format(name), [*FILES, f"experiments/{name}.py"])
 
