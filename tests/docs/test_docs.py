@@ -219,13 +219,17 @@ def subcommands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.Argume
     return dict(action.choices)
 
 
+COMMAND = r"""(?:\.venv/bin/)?autoresearch +([a-z-](?:"(?:\\.|[^"\\])*"|'[^']*'|[^|&;"'])*)"""
+"""A command up to the next one in a pipe or list; what stands between quotation marks may hold anything."""
+
+
 def test_commands_parse(parser: argparse.ArgumentParser, capsys: pytest.CaptureFixture[str]) -> None:
     """Each `autoresearch …` is understood, and each subcommand is on some page."""
     choices = subcommands_of(parser)
     used = set()
     found = 0
     for where, command in shell_commands():
-        match = re.match(r"(?:\.venv/bin/)?autoresearch +([a-z-][^|&;]*)", command)
+        match = re.match(COMMAND, command)
         if match and match[1] not in choices:  # in running text a subcommand may stand alone
             found += 1
             try:
