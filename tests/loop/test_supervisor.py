@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from loop_fakes import World, kept, verdict
+from loop_fakes import FakeRound, World, kept, verdict
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome, RunStats
@@ -506,15 +506,19 @@ def test_ctrl_c_twice_ends_all_at_once(world: World, monkeypatch: pytest.MonkeyP
     assert loop.summary == ["ended: Ctrl-C twice"]
 
 
-def test_nobody_to_read_is_like_a_hang_up(world: World) -> None:
+@pytest.mark.parametrize("method", ["show", "event"])
+def test_nobody_to_read_is_like_a_hang_up(world: World, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     world.add("a")
     world.quick = False
     loop = world.make()
 
-    def gone(status: object) -> None:
-        raise OSError(5, "Input/output error")
+    def gone(what: object) -> None:
+        if world.judgings:
+            raise OSError(5, "Input/output error")
 
-    world.show = gone  # type: ignore[method-assign]
+    setattr(world, method, gone)
+    if method == "event":
+        monkeypatch.setattr(FakeRound, "step", lambda self: self._finish(Finished(1, 1.0, ["b"])))
     assert loop.run() == 129
     assert world.judgings[0].killed
 
