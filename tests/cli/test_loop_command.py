@@ -12,7 +12,7 @@ from pytest_autoresearch.cli import loop, main
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.loop import opening
-from pytest_autoresearch.loop.options import LoopOptions
+from pytest_autoresearch.loop.limits import LoopOptions
 from pytest_autoresearch.loop.presets import Preset, Usage
 
 Started = dict[str, Any]

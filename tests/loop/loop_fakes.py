@@ -14,7 +14,7 @@ from pytest_autoresearch.core.records import Outcome, RunStats, Verdict
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.loop import asking, supervisor, watch, workers
-from pytest_autoresearch.loop.options import LoopOptions
+from pytest_autoresearch.loop.limits import LoopOptions
 from pytest_autoresearch.loop.presets import Preset, Usage
 from pytest_autoresearch.loop.queue import Waiting
 from pytest_autoresearch.loop.round import Request

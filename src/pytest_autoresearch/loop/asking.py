@@ -7,12 +7,11 @@ from pytest_autoresearch.core.records import Outcome, Verdict
 from pytest_autoresearch.core.text import duration
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.loop.backoff import Backoff
-from pytest_autoresearch.loop.experiment_file import file_as_judged
-from pytest_autoresearch.loop.limits import Spending
-from pytest_autoresearch.loop.options import LoopOptions
+from pytest_autoresearch.loop.limits import LoopOptions, Spending
 from pytest_autoresearch.loop.presets import Preset
 from pytest_autoresearch.loop.prompt import make_prompt, scratch_files
 from pytest_autoresearch.loop.round import Request, Round, brought_by_rounds
+from pytest_autoresearch.loop.standing import file_as_judged
 from pytest_autoresearch.loop.status import AgentStatus, Finished, Status
 
 CRASHES = (Outcome.CRASHED, Outcome.OUT_OF_MEMORY)

@@ -16,8 +16,8 @@ from pytest_autoresearch.core.records import Verdict
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.baseline import PastPromotion
 from pytest_autoresearch.judging.context import Context
-from pytest_autoresearch.loop.experiment_file import file_as_judged
 from pytest_autoresearch.loop.git import Git
+from pytest_autoresearch.loop.standing import file_as_judged
 from pytest_autoresearch.loop.words import gain_of
 
 TRIES, PAUSE = 10, 0.2

@@ -1,12 +1,34 @@
-"""The limits of a loop: when it stops, how many agents it asks, and what they have cost. Numbers in, words out."""
+"""The options of a loop, and its limits: when it stops, how many agents it asks, what they have cost. Pure."""
 
 from dataclasses import dataclass, replace
 
 from pytest_autoresearch.judging.stopping import StopRule, Tally
-from pytest_autoresearch.loop.options import LoopOptions
 
 SILENT_ROUNDS = 3
 """After so many rounds of which none said what it cost, a limit in dollars cannot be kept."""
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """The options of `autoresearch loop`.
+
+    `experiments`, `hours`, `until` (val_bpb), `patience` and `dollars` are limits, None where not given. `ahead`: how
+    many experiments wait while one trains. `agents`, `workers`: how many work at once. `agent_timeout` is in seconds.
+    `pytest_options` are passed on.
+    """
+
+    experiments: int | None = None
+    hours: float | None = None
+    until: float | None = None
+    patience: int | None = None
+    dollars: float | None = None
+    ahead: int = 2
+    agents: int = 1
+    workers: int = 1
+    commit: bool = False
+    agent_timeout: float = 1800.0
+    agent_sandbox: bool = False
+    pytest_options: tuple[str, ...] = ()
 
 
 def stop_reason(options: LoopOptions, hours: float, trained: int, tally: Tally, record: float | None) -> str:

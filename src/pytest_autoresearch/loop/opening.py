@@ -9,7 +9,7 @@ from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.recording import stored_record
 from pytest_autoresearch.judging.session import check_context
 from pytest_autoresearch.loop.commits import check_repository
-from pytest_autoresearch.loop.options import LoopOptions
+from pytest_autoresearch.loop.limits import LoopOptions
 from pytest_autoresearch.loop.presets import Preset
 from pytest_autoresearch.loop.pytest_options import check_sandbox
 from pytest_autoresearch.loop.words import dollars, queue_words

@@ -14,10 +14,9 @@ from pytest_autoresearch.judging.stopping import Tally
 from pytest_autoresearch.loop.asking import Agents
 from pytest_autoresearch.loop.commits import commit_promotion, commit_uncommitted
 from pytest_autoresearch.loop.display import Display
-from pytest_autoresearch.loop.limits import agents_to_ask, room_for_judging, stop_reason
+from pytest_autoresearch.loop.limits import LoopOptions, agents_to_ask, room_for_judging, stop_reason
 from pytest_autoresearch.loop.night import Night
 from pytest_autoresearch.loop.opening import check, opening_lines
-from pytest_autoresearch.loop.options import LoopOptions
 from pytest_autoresearch.loop.presets import Preset
 from pytest_autoresearch.loop.queue import Waiting
 from pytest_autoresearch.loop.round import complete_rounds
@@ -26,8 +25,6 @@ from pytest_autoresearch.loop.status import Finished, RunStatus, Status
 from pytest_autoresearch.loop.watch import Watch
 from pytest_autoresearch.loop.words import promotion_event, round_line, verdict_event
 from pytest_autoresearch.loop.workers import Ended, Workers
-
-__all__ = ["LoopOptions", "Supervisor"]
 
 PAUSE = 0.2
 """Seconds between two steps."""
