@@ -169,9 +169,7 @@ class FakeQueue:
 class FakeJudging:
     """It reaches the verdict that the world has for it, else a discarded one, and then the experiment waits no more."""
 
-    def __init__(
-        self, world: World, context: Context, waiting: Waiting, claim: FakeClaim, options: Sequence[str]
-    ) -> None:
+    def __init__(self, world: World, context: Context, waiting: Waiting, options: Sequence[str]) -> None:
         if world.to_raise:
             raise world.to_raise
         self.world, self.context, self.waiting, self.options = world, context, waiting, options

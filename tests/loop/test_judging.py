@@ -15,7 +15,6 @@ from fakes import FakeExecutor
 from kills import killed, start
 from tiny_project import TinyProject, processes_of, program, write
 
-from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.project import Options, Project
@@ -29,14 +28,11 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="needs prctl and /pro
 
 
 def judge(project: TinyProject, executor: FakeExecutor, name: str = "idea", *options: str) -> Judging:
-    """Claim one experiment and begin to judge it."""
+    """Begin to judge one experiment."""
     folders = Project(project.path, project.path / "experiments", project.path / "baseline")
     context = Context(folders, Options(track="cpu"), executor)
-    queue = Queue(context)
-    waiting = next(each for each in queue.waiting() if each.name == name)
-    claim = queue.claim(waiting)
-    assert claim
-    return Judging(context, waiting, claim, options)
+    waiting = next(each for each in Queue(context).waiting() if each.name == name)
+    return Judging(context, waiting, options)
 
 
 def await_true(condition: Callable[[], object]) -> None:
@@ -123,12 +119,11 @@ def test_why_there_is_no_verdict_is_one_line(scripted: Begin, script: str, probl
     assert process.problem() == problem
 
 
-def test_the_claim_ends_with_the_process(project: TinyProject, fake: FakeExecutor, scripted: Begin) -> None:
-    held = [ended(scripted("exit 4")), ended(scripted("exit 4"))]  # else a claim would end with its object
+def test_what_cannot_be_started_is_one_line(project: TinyProject, fake: FakeExecutor, scripted: Begin) -> None:
+    scripted("exit 0")
     (project.path / "python.sh").unlink()
-    with pytest.raises(UsageError, match=r"python\.sh") as error:
+    with pytest.raises(UsageError, match=r"python\.sh"):
         judge(project, fake)
-    assert [*held, ended(scripted("exit 0")), error]
 
 
 def test_its_verdict_is_that_of_the_evidence_with_the_status_of_its_line(

@@ -20,6 +20,15 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """Time of change (ns), size and inode: a file with other content has another stamp. None if there is no file."""
+    try:
+        about = path.stat()
+    except (OSError, ValueError):
+        return None
+    return about.st_mtime_ns, about.st_size, about.st_ino
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file in one step: a reader finds the old text or the new one, even after a crash.
 

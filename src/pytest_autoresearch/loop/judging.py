@@ -18,7 +18,7 @@ from pytest_autoresearch.core.records import Verdict, check_types
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.evidence import file_name
-from pytest_autoresearch.loop.queue import Claim, Waiting
+from pytest_autoresearch.loop.queue import Waiting
 from pytest_autoresearch.loop.standing import standing_of
 from pytest_autoresearch.loop.status import RunStatus
 
@@ -46,14 +46,10 @@ class Judging:
     it judges its experiment to the end if the loop is killed. Its output goes to `results/<track>/judging/<name>.log`.
     """
 
-    def __init__(self, context: Context, waiting: Waiting, claim: Claim, options: Sequence[str]) -> None:
-        """Start pytest on the experiment with these options. The claim is released when it has ended.
-
-        UsageError if it cannot be started.
-        """
+    def __init__(self, context: Context, waiting: Waiting, options: Sequence[str]) -> None:
+        """Start pytest on the experiment, which is claimed, with these options. UsageError if it cannot be started."""
         self._context = context.fresh()  # the baseline that it meets
         self._waiting = waiting
-        self._claim = claim
         self._shown = RunStatus(waiting.name)
         folder = context.evidence.folder / context.track.name / "judging"
         name = file_name(waiting.name)
@@ -77,7 +73,6 @@ class Judging:
                     start_new_session=True,
                 )
         except OSError as error:
-            claim.release()
             raise UsageError(context.shorten(error)) from None
 
     @property
@@ -94,7 +89,6 @@ class Judging:
         """Whether it has ended."""
         if self._process.poll() is None:
             return False
-        self._claim.release()
         self._status_path.unlink(missing_ok=True)
         return True
 

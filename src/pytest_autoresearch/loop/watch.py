@@ -1,8 +1,7 @@
 """What a loop sees of its project from outside: the baseline, its score, and what waits; anew where files change."""
 
-from pathlib import Path
-
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.files import stamp
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.loop.opening import baseline_val_bpb
 from pytest_autoresearch.loop.queue import Queue, Waiting
@@ -15,13 +14,13 @@ class Watch:
         self.context = context
         self.queue = Queue(context)
         self.record: float | None = None
-        self._seen: list[tuple[int, ...]] = []
+        self._seen: list[tuple[int, int, int] | None] = []
 
     def look(self) -> str:
         """Look everything up anew if the track's files have changed. Returns why that is not possible, or ""."""
         context = self.context
         paths = (context.baseline.path, context.baseline.record_path, context.track.folder / "track.toml")
-        seen = [_signature(path) for path in paths]
+        seen = [stamp(path) for path in paths]
         if seen == self._seen:
             return ""
         self._seen = seen
@@ -44,12 +43,3 @@ class Watch:
             return self.queue.waiting(), ""
         except (UsageError, OSError) as error:
             return [], f"the queue: {self.context.shorten(error)}"
-
-
-def _signature(path: Path) -> tuple[int, ...]:
-    """Tells a file from what it was before; empty if there is none."""
-    try:
-        about = path.stat()
-    except OSError:
-        return ()
-    return about.st_mtime_ns, about.st_size, about.st_ino
