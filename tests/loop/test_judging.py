@@ -15,6 +15,7 @@ from fakes import FakeExecutor
 from kills import killed, start
 from tiny_project import TinyProject, processes_of, program, write
 
+from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.project import Options, Project

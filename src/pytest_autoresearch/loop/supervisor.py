@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from statistics import fmean
 from time import monotonic, sleep
 
 from pytest_autoresearch.core.errors import UsageError
@@ -204,7 +203,7 @@ class Supervisor:
         self._night.add_verdict(verdict)
         self._say(verdict_event(verdict))
         if verdict.status == "keep" and verdict.val_bpb is not None and verdict.baseline_scores:
-            self._say(promotion_event(fmean(verdict.baseline_scores), verdict.val_bpb, verdict))
+            self._say(promotion_event(verdict))
             if self._options.commit:
                 self._commit(lambda: commit_promotion(self._watch.context, verdict))
         self._write()

@@ -1,10 +1,12 @@
 """What a loop sees of its project from outside: the baseline, its score, and what waits; anew where files change."""
 
+from contextlib import suppress
+
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import stamp
 from pytest_autoresearch.judging.context import Context
-from pytest_autoresearch.loop.opening import baseline_val_bpb
 from pytest_autoresearch.loop.queue import Queue, Waiting
+from pytest_autoresearch.loop.standing import complete_record
 
 
 class Watch:
@@ -43,3 +45,11 @@ class Watch:
             return self.queue.waiting(), ""
         except (UsageError, OSError) as error:
             return [], f"the queue: {self.context.shorten(error)}"
+
+
+def baseline_val_bpb(context: Context) -> float | None:
+    """The baseline's val_bpb on this platform; None while its record lacks a seed or cannot be read."""
+    with suppress(UsageError, OSError):
+        record = complete_record(context)
+        return record.val_bpb if record else None
+    return None
