@@ -77,31 +77,6 @@ def _draft(path: Path, text: str) -> Iterator[Path]:
             draft.unlink()
 
 
-def create(path: Path, text: str) -> None:
-    """Write a new file, complete or not at all. An OSError names `path`.
-
-    FileExistsError if anything is there, even a link that leads nowhere.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with draft.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)  # unlike a rename, never over another file
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            with path.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        with suppress(OSError):
-            draft.unlink()
-
-
 def remove_tree(path: Path) -> None:
     """Remove as much as possible of a file or folder that a program has left, whatever its depth and permissions.
 
