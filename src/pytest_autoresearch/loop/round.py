@@ -21,8 +21,7 @@ from pytest_autoresearch.loop import agent_sandbox, ideas
 from pytest_autoresearch.loop.agent import AgentProcess, end_agents
 from pytest_autoresearch.loop.bring import bring_back
 from pytest_autoresearch.loop.presets import Preset
-from pytest_autoresearch.loop.round_folder import RoundFolder, all_facts, lock_rounds
-from pytest_autoresearch.loop.round_folder import rounds_folder as rounds_folder
+from pytest_autoresearch.loop.round_folder import RoundFolder, all_facts
 from pytest_autoresearch.loop.scratch import Brought, Scratch
 from pytest_autoresearch.loop.status import AgentStatus, Finished
 from pytest_autoresearch.research.brief import make_brief
@@ -205,7 +204,7 @@ def _finish(
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(each.text, encoding="utf-8", newline="")
     if scratch:
-        with suppress(OSError, UsageError), lock_rounds(context):
+        with suppress(OSError, UsageError):
             if (path := context.project.root / "ideas.md").is_file() and (theirs := scratch.read("ideas.md")):
                 ideas.bring_ticks(path, theirs)
         scratch.remove()
