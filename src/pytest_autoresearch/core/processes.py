@@ -94,6 +94,11 @@ def kill(processes: Iterable[Process]) -> None:
             os.kill(target, signal.SIGKILL)
 
 
+def signal_name(number: int) -> str:
+    """`SIGKILL`; of a signal without a name its number."""
+    return signal.Signals(number).name if number in set(signal.Signals) else str(number)
+
+
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent ends (Linux)."""
     if sys.platform == "linux":

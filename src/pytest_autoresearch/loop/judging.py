@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import now
-from pytest_autoresearch.core.processes import Process, kill, tree
+from pytest_autoresearch.core.processes import Process, kill, signal_name, tree
 from pytest_autoresearch.core.records import Verdict, check_types
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.context import Context
@@ -112,7 +112,7 @@ class Judging:
         output = self._end_of_log()
         code = self._process.returncode
         if code is not None and code < 0:
-            return f"pytest was ended by {_signal(-code)}; its output is in {self._context.relative(self.log)}"
+            return f"pytest was ended by {signal_name(-code)}; its output is in {self._context.relative(self.log)}"
         for pattern in PROBLEMS:
             if found := pattern.search(output):
                 return one_line(found[1].decode(errors="replace"))
@@ -148,10 +148,3 @@ def _lives(member: Process) -> bool:
         now_there = Process.read(member.pid)
         return now_there.alive and now_there.started == member.started
     return False
-
-
-def _signal(number: int) -> str:
-    """`SIGKILL`"""
-    with suppress(ValueError):
-        return signal.Signals(number).name
-    return f"signal {number}"

@@ -6,7 +6,6 @@ and the files that preflight refused. A loop that was killed leaves rounds witho
 
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.processes import signal_name
 from pytest_autoresearch.core.text import counted, cut, one_line
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.loop import agent_sandbox, ideas
@@ -141,10 +141,7 @@ class Round:
     def _trouble(self, refused: Sequence[tuple[Brought, str]]) -> str:
         """What went wrong with a round that has brought nothing, in one line."""
         code = self._process.poll() or 0
-        signals = {number.value: number.name for number in signal.Signals}
-        exited = (
-            f"ended with exit code {code}" if code > 0 else f"was ended by {signals.get(-code, -code)}" if code else ""
-        )
+        exited = f"ended with exit code {code}" if code > 0 else f"was ended by {signal_name(-code)}" if code else ""
         first = "".join(f"the first is {each.name}: {reason}" for each, reason in refused[:1])
         wrote = f"{counted(len(refused), 'file')} refused, {first}" if refused else "wrote no experiment"
         last = self._process.last_line()
