@@ -70,7 +70,7 @@ class World:
         patch = monkeypatch.setattr
         patch(watch, "Queue", lambda context: FakeQueue(self, context))
         patch(watch, "baseline_val_bpb", lambda context: self.record)
-        patch(workers, "Judging", lambda *rest: FakeJudging(self, *rest))
+        patch(workers, "PytestProcess", lambda *rest: FakeJudging(self, *rest))
         patch(asking, "Round", lambda *rest: FakeRound(self, *rest))
         patch(asking, "scratch_files", lambda context: {"brief.md": "brief"})
         patch(asking, "make_prompt", lambda context, status, refused, number, of, crash: (status, number, of, crash))

@@ -45,7 +45,7 @@ ROUNDS = {
 
 
 class JudgedHere:
-    """What `Judging` does, in this process: a session for one experiment, with a fake executor."""
+    """What `PytestProcess` does, in this process: a session for one experiment, with a fake executor."""
 
     def __init__(self, context: Context, waiting: Waiting, options: Sequence[str]) -> None:
         self.status = RunStatus(waiting.name)
@@ -79,7 +79,7 @@ def loop(
     executor = FakeExecutor(project.path, [2.0, 2.02], {"# pays #": [1.5, 1.52]})
     monkeypatch.setattr("pytest_autoresearch.cli.loop.LocalExecutor", lambda root: executor)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(workers, "Judging", JudgedHere)
+    monkeypatch.setattr(workers, "PytestProcess", JudgedHere)
     monkeypatch.setattr(backoff, "FIRST", 0.0)
     monkeypatch.setattr(supervisor, "sleep", lambda seconds: time.sleep(0.01))
     monkeypatch.chdir(project.path)

@@ -103,7 +103,7 @@ class Agents:
         return over
 
     def stop(self) -> list[Finished]:
-        """End the rounds now. What they have brought counts, and what they lack is nobody's fault."""
+        """End the rounds now. What they have brought counts, and none of them counts as fruitless."""
         over = []
         for round_, _, fix in self._rounds.values():
             finished = _stopped(round_, fix)

@@ -10,7 +10,7 @@ from pytest_autoresearch.core.files import stamp
 from pytest_autoresearch.core.records import Verdict
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.context import Context
-from pytest_autoresearch.loop.judging import Judging
+from pytest_autoresearch.loop.pytest_process import PytestProcess
 from pytest_autoresearch.loop.queue import Queue, Waiting
 from pytest_autoresearch.loop.status import RunStatus
 
@@ -35,7 +35,7 @@ class Workers:
 
     def __init__(self, pytest_options: Sequence[str]) -> None:
         self._options = pytest_options
-        self._running: list[tuple[Judging, Waiting, FileLock]] = []
+        self._running: list[tuple[PytestProcess, Waiting, FileLock]] = []
         self._tries: dict[tuple[object, object], int] = {}  # by file, as it was
         self._problem = ""
         self._failed: dict[str, None] = {}  # the experiments in a row that had this problem
@@ -46,7 +46,7 @@ class Workers:
     @property
     def statuses(self) -> list[RunStatus]:
         """What each process does now."""
-        return [judging.status for judging, _, _ in self._running]
+        return [process.status for process, _, _ in self._running]
 
     @property
     def common_problem(self) -> str:
@@ -73,7 +73,7 @@ class Workers:
                 failed.append(self._without_verdict(each, context.shorten(error)))
                 continue
             try:
-                self._running.append((Judging(context, each, self._options), each, claim))
+                self._running.append((PytestProcess(context, each, self._options), each, claim))
                 room -= 1
             except (UsageError, OSError) as error:
                 claim.release()
@@ -88,16 +88,16 @@ class Workers:
 
     def kill(self) -> None:
         """End all processes."""
-        for judging, _, claim in self._running:
-            judging.kill()
+        for process, _, claim in self._running:
+            process.kill()
             claim.release()
         self._running = []
 
-    def _collect(self, judging: Judging, waiting: Waiting, claim: FileLock) -> Ended:
+    def _collect(self, process: PytestProcess, waiting: Waiting, claim: FileLock) -> Ended:
         try:
-            verdict, problem = judging.verdict(), ""
+            verdict, problem = process.verdict(), ""
             if verdict is None:
-                problem = judging.problem()
+                problem = process.problem()
         except (UsageError, OSError) as error:  # evidence that cannot be read
             verdict, problem = None, str(error)
         finally:

@@ -39,7 +39,7 @@ PROBLEMS = (
 """How pytest says why nothing was judged, the plainest first."""
 
 
-class Judging:
+class PytestProcess:
     """A pytest process in a session of its own, so that a terminal's Ctrl-C does not reach it.
 
     On Linux it ends when the loop ends, whatever ends the loop; so it must be started from the main thread. Elsewhere
