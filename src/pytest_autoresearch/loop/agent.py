@@ -15,7 +15,7 @@ from typing import IO
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import remove_tree
-from pytest_autoresearch.core.processes import end_marked, kill, tree
+from pytest_autoresearch.core.processes import end, end_marked, tree
 from pytest_autoresearch.core.text import cut, one_line
 from pytest_autoresearch.loop.agent_output import last_words
 
@@ -94,7 +94,7 @@ class AgentProcess:
         try:
             self._guard.wait(GRACE)
         except subprocess.TimeoutExpired:  # it was stopped
-            kill(tree(self._guard.pid))
+            end(tree(self._guard.pid))
             self._guard.wait()
         self.poll()
 

@@ -6,14 +6,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import now
-from pytest_autoresearch.core.processes import Process, kill, signal_name, tree
+from pytest_autoresearch.core.processes import end, signal_name, tree
 from pytest_autoresearch.core.records import Verdict, check_types
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.context import Context
@@ -126,13 +125,7 @@ class PytestProcess:
             with suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        deadline = time.monotonic() + PATIENCE
-        while living := [member for member in members if _lives(member)]:
-            if time.monotonic() > deadline + PATIENCE:
-                break  # not even SIGKILL ends what waits for a disk
-            if time.monotonic() > deadline:
-                kill(living)
-            time.sleep(0.01)
+        end(members, PATIENCE)
         self.poll()
 
     def _end_of_log(self) -> bytes:
@@ -140,11 +133,3 @@ class PytestProcess:
             log.seek(max(0, os.fstat(log.fileno()).st_size - TAIL))
             return log.read()
         return b""
-
-
-def _lives(member: Process) -> bool:
-    """Whether a process that was seen before is still there."""
-    with suppress(OSError):
-        now_there = Process.read(member.pid)
-        return now_there.alive and now_there.started == member.started
-    return False
