@@ -264,12 +264,12 @@ def test_a_file_that_cannot_be_written_takes_all_others_with_it(
 
     (here / ".gitignore").write_text("mine\n")
 
-    def refuse(path: Path, text: str = "", *, create=new_files.create) -> None:  # type: ignore[no-untyped-def]
+    def refuse(path: Path, text: str = "", *, create=new_files.create_atomically) -> None:  # type: ignore[no-untyped-def]
         if path.name == broken:
             raise OSError(30, "Read-only file system", str(path))
         create(path, text)
 
-    monkeypatch.setattr(new_files, "create", refuse)
+    monkeypatch.setattr(new_files, "create_atomically", refuse)
 
     def append_half(path: Path, data: bytes) -> None:
         append(path, data[: len(data) // 2])

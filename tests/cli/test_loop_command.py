@@ -1,5 +1,7 @@
 """`autoresearch loop`: its options, those for pytest, and what it refuses before anything begins."""
 
+import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ from tiny_project import BASELINE, TRACK, write
 from pytest_autoresearch.cli import loop, main
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.judging.context import Context
-from pytest_autoresearch.loop import opening
-from pytest_autoresearch.loop.options import LoopOptions
+from pytest_autoresearch.loop import opening, pytest_options
+from pytest_autoresearch.loop.limits import LoopOptions
 from pytest_autoresearch.loop.presets import Preset, Usage
+from pytest_autoresearch.plugin import settings
 
 Started = dict[str, Any]
 
@@ -153,6 +156,13 @@ def test_the_track_can_be_named_in_several_places(start: Loop, words: list[str])
 def test_the_global_option_names_the_track_too(start: Loop) -> None:
     assert main(["--track", "other", "loop", "--agent", "x"]) == 0
     assert start.context.track.name == "other"
+
+
+def test_each_option_of_the_plugin_is_read_or_refused() -> None:
+    """A new option of pytest must not be one that the loop does not know."""
+    options = re.findall(r'"(--ar-[a-z-]+)"', inspect.getsource(settings))
+    read = re.findall(r'add_argument\("(--ar-[a-z-]+)"', inspect.getsource(pytest_options))
+    assert sorted(set(options)) == sorted([*read, *(name for name in pytest_options.REFUSED if name[:5] == "--ar-")])
 
 
 def test_two_tracks_are_refused(start: Loop, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_project import write
 
-from pytest_autoresearch.core.files import create, remove_tree
+from pytest_autoresearch.core.files import create_atomically, remove_tree
 
 
 def bury(folder: Path, depth: int) -> None:
@@ -77,12 +77,12 @@ def test_a_new_file_never_replaces_another(tmp_path: Path, monkeypatch: pytest.M
     if not links:
         monkeypatch.setattr(os, "link", refuse)
     path = tmp_path / "a"
-    create(path, "first\n")
+    create_atomically(path, "first\n")
     with pytest.raises(FileExistsError) as caught:
-        create(path, "second\n")
+        create_atomically(path, "second\n")
     assert caught.value.filename == str(path)
     (tmp_path / "b").symlink_to("nowhere")
     with pytest.raises(FileExistsError):
-        create(tmp_path / "b", "")
+        create_atomically(tmp_path / "b", "")
     assert path.read_text() == "first\n"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "b"]

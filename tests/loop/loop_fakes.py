@@ -14,7 +14,7 @@ from pytest_autoresearch.core.records import Outcome, RunStats, Verdict
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.loop import asking, supervisor, watch, workers
-from pytest_autoresearch.loop.options import LoopOptions
+from pytest_autoresearch.loop.limits import LoopOptions
 from pytest_autoresearch.loop.presets import Preset, Usage
 from pytest_autoresearch.loop.queue import Waiting
 from pytest_autoresearch.loop.round import Request
@@ -70,7 +70,7 @@ class World:
         patch = monkeypatch.setattr
         patch(watch, "Queue", lambda context: FakeQueue(self, context))
         patch(watch, "baseline_val_bpb", lambda context: self.record)
-        patch(workers, "Judging", lambda *rest: FakeJudging(self, *rest))
+        patch(workers, "PytestProcess", lambda *rest: FakeJudging(self, *rest))
         patch(asking, "Round", lambda *rest: FakeRound(self, *rest))
         patch(asking, "scratch_files", lambda context: {"brief.md": "brief"})
         patch(asking, "make_prompt", lambda context, status, refused, number, of, crash: (status, number, of, crash))
@@ -169,9 +169,7 @@ class FakeQueue:
 class FakeJudging:
     """It reaches the verdict that the world has for it, else a discarded one, and then the experiment waits no more."""
 
-    def __init__(
-        self, world: World, context: Context, waiting: Waiting, claim: FakeClaim, options: Sequence[str]
-    ) -> None:
+    def __init__(self, world: World, context: Context, waiting: Waiting, options: Sequence[str]) -> None:
         if world.to_raise:
             raise world.to_raise
         self.world, self.context, self.waiting, self.options = world, context, waiting, options

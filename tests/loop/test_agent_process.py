@@ -169,13 +169,14 @@ def test_who_closes_its_output_works_on(agents: Agents) -> None:
     ("said", "shown"),
     [
         (r"one\ntwo\n\n  \n", "two"),
+        (r'{"type":"error","message":"rate limit"}\n{"type":"result"}\n', "rate limit"),
         (r"caf\351 \377", "caf\ufffd \ufffd"),
         (r"\033[1;31mred\033[0m \033]0;title\007", r"red \x1b]0;title\x07"),
         (r"10%%\r20%%\r", "20%"),
         ("x" * 1000, "x" * 199 + "…"),
         ("", ""),
     ],
-    ids=["blank lines", "not UTF-8", "escapes", "progress", "long", "nothing"],
+    ids=["blank lines", "events", "not UTF-8", "escapes", "progress", "long", "nothing"],
 )
 def test_the_last_line_is_safe_to_show(agents: Agents, said: str, shown: str) -> None:
     assert agents.run(f"printf '{said}'").last_line() == shown

@@ -9,8 +9,7 @@ from fakes import verdict_of
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.judging.stopping import Tally
 from pytest_autoresearch.loop.backoff import Backoff
-from pytest_autoresearch.loop.limits import Spending, agents_to_ask, room_for_judging, stop_reason
-from pytest_autoresearch.loop.options import LoopOptions
+from pytest_autoresearch.loop.limits import LoopOptions, Spending, agents_to_ask, room_for_judging, stop_reason
 from pytest_autoresearch.loop.signals import Signals
 
 ALL = LoopOptions(experiments=12, hours=8.0, until=1.95, patience=10)

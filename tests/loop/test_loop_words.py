@@ -1,5 +1,7 @@
 """The events of a loop in words."""
 
+from dataclasses import replace
+
 import pytest
 from fakes import verdict_of
 
@@ -19,9 +21,9 @@ def test_a_verdict_is_one_line_with_its_name_first() -> None:
 
 
 def test_a_promotion_says_from_where_to_where() -> None:
-    verdict = verdict_of(experiment="rmsnorm", p_value=1e-7)
-    assert promotion_event(2.1591, 2.1003, verdict) == "promoted rmsnorm: val_bpb 2.1591 -> 2.1003 (-0.0588, p 1e-07)"
-    assert promotion_event(2.0, 1.9, verdict_of(experiment="a")) == "promoted a: val_bpb 2.0000 -> 1.9000 (-0.1000)"
+    verdict = verdict_of(experiment="rmsnorm", baseline_scores=[1.2, 1.4], p_value=1e-7)
+    assert promotion_event(verdict) == "promoted rmsnorm: val_bpb 1.3000 -> 1.2500 (-0.0500, p 1e-07)"
+    assert promotion_event(replace(verdict, p_value=None)).endswith("1.2500 (-0.0500)")
 
 
 def test_a_round_says_what_it_brought_how_long_it_took_and_what_it_cost() -> None:

@@ -29,7 +29,8 @@ from pytest_autoresearch.loop import bring
 from pytest_autoresearch.loop import round as rounds
 from pytest_autoresearch.loop.presets import Preset, Usage
 from pytest_autoresearch.loop.queue import Waiting
-from pytest_autoresearch.loop.round import Request, Round, brought_by_rounds, complete_rounds, rounds_folder
+from pytest_autoresearch.loop.round import Request, Round, brought_by_rounds, complete_rounds
+from pytest_autoresearch.loop.round_folder import rounds_folder
 from pytest_autoresearch.loop.status import Finished
 
 if not hasattr(os, "fork"):

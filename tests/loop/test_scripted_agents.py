@@ -22,7 +22,7 @@ from pytest_autoresearch.core.records import Verdict
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.session import Session
 from pytest_autoresearch.loop import backoff, supervisor, workers
-from pytest_autoresearch.loop.queue import Claim, Waiting
+from pytest_autoresearch.loop.queue import Waiting
 from pytest_autoresearch.loop.status import RunStatus
 
 if not hasattr(os, "fork"):
@@ -45,9 +45,9 @@ ROUNDS = {
 
 
 class JudgedHere:
-    """What `Judging` does, in this process: a session for one experiment, with a fake executor."""
+    """What `PytestProcess` does, in this process: a session for one experiment, with a fake executor."""
 
-    def __init__(self, context: Context, waiting: Waiting, claim: Claim, options: Sequence[str]) -> None:
+    def __init__(self, context: Context, waiting: Waiting, options: Sequence[str]) -> None:
         self.status = RunStatus(waiting.name)
         session = Session(context.project, context.options, context.executor, Silent())
         session.check()
@@ -55,7 +55,6 @@ class JudgedHere:
         session.log.add(waiting.name, self._verdict)
         session.log.finish(promote=True)
         self._verdict = session.log.summary().judged[0][1]
-        claim.release()
 
     def poll(self) -> bool:
         return True
@@ -80,7 +79,7 @@ def loop(
     executor = FakeExecutor(project.path, [2.0, 2.02], {"# pays #": [1.5, 1.52]})
     monkeypatch.setattr("pytest_autoresearch.cli.loop.LocalExecutor", lambda root: executor)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(workers, "Judging", JudgedHere)
+    monkeypatch.setattr(workers, "PytestProcess", JudgedHere)
     monkeypatch.setattr(backoff, "FIRST", 0.0)
     monkeypatch.setattr(supervisor, "sleep", lambda seconds: time.sleep(0.01))
     monkeypatch.chdir(project.path)

@@ -10,9 +10,10 @@ from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.loop.display import open_display
+from pytest_autoresearch.loop.limits import LoopOptions
 from pytest_autoresearch.loop.presets import find_agent
 from pytest_autoresearch.loop.pytest_options import judging_options
-from pytest_autoresearch.loop.supervisor import LoopOptions, Supervisor
+from pytest_autoresearch.loop.supervisor import Supervisor
 from pytest_autoresearch.referee.local import LocalExecutor
 
 

@@ -20,6 +20,15 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """Time of change (ns), size and inode: a file with other content has another stamp. None if there is no file."""
+    try:
+        about = path.stat()
+    except (OSError, ValueError):
+        return None
+    return about.st_mtime_ns, about.st_size, about.st_ino
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file in one step: a reader finds the old text or the new one, even after a crash.
 
@@ -61,31 +70,6 @@ def _draft(path: Path, text: str) -> Iterator[Path]:
                 os.fsync(folder)
             finally:
                 os.close(folder)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        with suppress(OSError):
-            draft.unlink()
-
-
-def create(path: Path, text: str) -> None:
-    """Write a new file, complete or not at all. An OSError names `path`.
-
-    FileExistsError if anything is there, even a link that leads nowhere.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with draft.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)  # unlike a rename, never over another file
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            with path.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(text)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:

@@ -94,6 +94,31 @@ def kill(processes: Iterable[Process]) -> None:
             os.kill(target, signal.SIGKILL)
 
 
+def end(processes: Iterable[Process], grace: float = 0.0) -> None:
+    """Wait until these processes have ended, and kill them after `grace` seconds.
+
+    It returns `PATIENCE` seconds later in any case: not even SIGKILL ends what waits for a disk.
+    """
+    start, living = time.monotonic(), list(processes)
+    while (living := [each for each in living if _lives(each)]) and time.monotonic() < start + grace + PATIENCE:
+        if time.monotonic() >= start + grace:
+            kill(living)
+        time.sleep(0.005)
+
+
+def _lives(process: Process) -> bool:
+    """Whether a process that was seen before is still there."""
+    with suppress(OSError):
+        now_there = Process.read(process.pid)
+        return now_there.alive and now_there.started == process.started
+    return False
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL`; of a signal without a name its number."""
+    return signal.Signals(number).name if number in set(signal.Signals) else str(number)
+
+
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent ends (Linux)."""
     if sys.platform == "linux":

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.files import create
+from pytest_autoresearch.core.files import create_atomically
 
 
 class NewFiles:
@@ -25,7 +25,7 @@ class NewFiles:
         """Write a file, and the folders above it, unless something is there. Returns whether it was written."""
         self._make_folder(path.parent)
         try:
-            create(path, text)
+            create_atomically(path, text)
         except FileExistsError:
             self.left[path] = what_is_at(path)
             return False

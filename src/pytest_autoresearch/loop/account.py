@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from statistics import fmean
 
 from pytest_autoresearch.core.records import Outcome, Verdict
 from pytest_autoresearch.core.text import counted, duration
@@ -108,8 +107,3 @@ def shares(account: Account, status: Status) -> str:
     if status.dollars is not None:
         parts.append(f"cost {dollars(status.dollars)}")
     return ", ".join(parts)
-
-
-def before_and_after(verdict: Verdict) -> tuple[float, float]:
-    """The val_bpb of the baseline that a promoted experiment met, and its own."""
-    return fmean(verdict.baseline_scores or [0.0]), verdict.val_bpb or 0.0

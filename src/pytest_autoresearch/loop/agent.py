@@ -15,14 +15,15 @@ from typing import IO
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import remove_tree
-from pytest_autoresearch.core.processes import end_marked, kill, tree
+from pytest_autoresearch.core.processes import end, end_marked, tree
 from pytest_autoresearch.core.text import cut, one_line
+from pytest_autoresearch.loop.agent_output import last_words
 
 PROMPT = "AUTORESEARCH_PROMPT"
 """The variable that says where the prompt is, and marks all processes of an agent."""
 GRACE = 5.0  # seconds in which the guard ends the agent's processes
-LAST, WIDTH = 8_192, 200
-"""Where the last line is looked for (bytes), and how much of it is shown (characters)."""
+LAST, WIDTH = 64_000, 200
+"""Where the last words are looked for (bytes), and how much of them is shown (characters)."""
 STYLE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 PACKAGES = Path(__file__).parents[2]
 GUARD = "import sys; sys.path.append(sys.argv.pop(1)); from pytest_autoresearch.loop.guard import main; main()"
@@ -93,16 +94,15 @@ class AgentProcess:
         try:
             self._guard.wait(GRACE)
         except subprocess.TimeoutExpired:  # it was stopped
-            kill(tree(self._guard.pid))
+            end(tree(self._guard.pid))
             self._guard.wait()
         self.poll()
 
     def last_line(self) -> str:
-        """The last line of its output that is not blank, safe to show; "" if there is none."""
+        """What it said last, by `last_words`, in one line and safe to show; "" if it printed nothing."""
         with suppress(OSError), self._log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LAST))
-            lines = STYLE.sub("", file.read(LAST).decode(errors="replace")).splitlines()
-            return cut(next((line for each in reversed(lines) if (line := one_line(each))), ""), WIDTH)
+            return cut(one_line(last_words(STYLE.sub("", file.read().decode(errors="replace")))), WIDTH)
         return ""
 
 

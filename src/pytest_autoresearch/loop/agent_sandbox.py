@@ -26,7 +26,7 @@ def wrap(command: Sequence[str], folder: Path, writable: Sequence[str]) -> list[
     """The command line that runs `command` in bubblewrap, in `folder`. UsageError if bubblewrap does not work here.
 
     The whole system is read-only, but for `folder`, a /tmp of its own, and the `writable` paths below the home that
-    exist. Hidden are the sockets of services, the user's keys, and what a candidate does not see of the system.
+    exist. It hides the sockets of services, the user's keys, and the secrets that are hidden from candidates.
     """
     bwrap = shutil.which("bwrap")
     if not bwrap:

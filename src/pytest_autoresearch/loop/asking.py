@@ -7,12 +7,11 @@ from pytest_autoresearch.core.records import Outcome, Verdict
 from pytest_autoresearch.core.text import duration
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.loop.backoff import Backoff
-from pytest_autoresearch.loop.experiment_file import file_as_judged
-from pytest_autoresearch.loop.limits import Spending
-from pytest_autoresearch.loop.options import LoopOptions
+from pytest_autoresearch.loop.limits import LoopOptions, Spending
 from pytest_autoresearch.loop.presets import Preset
 from pytest_autoresearch.loop.prompt import make_prompt, scratch_files
 from pytest_autoresearch.loop.round import Request, Round, brought_by_rounds
+from pytest_autoresearch.loop.standing import file_as_judged
 from pytest_autoresearch.loop.status import AgentStatus, Finished, Status
 
 CRASHES = (Outcome.CRASHED, Outcome.OUT_OF_MEMORY)
@@ -95,7 +94,7 @@ class Agents:
             try:
                 finished = round_.step()
             except (UsageError, OSError) as error:  # a full disk
-                finished = _given_up(round_, fix, str(error))
+                finished = _stopped(round_, fix, str(error))
             if finished:
                 del self._rounds[place]
                 self.spending = self.spending.plus(finished.dollars)
@@ -104,13 +103,10 @@ class Agents:
         return over
 
     def stop(self) -> list[Finished]:
-        """End the rounds now. What they have brought counts, and what they lack is nobody's fault."""
+        """End the rounds now. What they have brought counts, and none of them counts as fruitless."""
         over = []
         for round_, _, fix in self._rounds.values():
-            try:
-                finished = round_.stop()
-            except (UsageError, OSError) as error:
-                finished = Finished(round_.status.number, round_.status.seconds, trouble=str(error), fixes=fix)
+            finished = _stopped(round_, fix)
             self.spending = self.spending.plus(finished.dollars)
             over.append(finished)
         self._rounds = {}
@@ -122,12 +118,12 @@ class Agents:
         return f"no agent can be asked: {line}; tries again in {duration(self.backoff.wait(now))}"
 
 
-def _given_up(round_: Round, fix: str, trouble: str) -> Finished:
-    """A round that cannot go on is ended, as far as it can be."""
+def _stopped(round_: Round, fix: str, trouble: str = "") -> Finished:
+    """End a round now, as far as that can be done. `trouble` is what kept it from going on."""
     try:
         return round_.stop()
-    except (UsageError, OSError):
-        return Finished(round_.status.number, round_.status.seconds, trouble=trouble, fixes=fix)
+    except (UsageError, OSError) as error:
+        return Finished(round_.status.number, round_.status.seconds, trouble=trouble or str(error), fixes=fix)
 
 
 def _words_of(finished: Finished) -> str:

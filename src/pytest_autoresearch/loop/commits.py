@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from statistics import fmean
 from time import sleep
 
 from pytest_autoresearch.core.errors import UsageError
@@ -16,8 +15,8 @@ from pytest_autoresearch.core.records import Verdict
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.baseline import PastPromotion
 from pytest_autoresearch.judging.context import Context
-from pytest_autoresearch.loop.experiment_file import file_as_judged
 from pytest_autoresearch.loop.git import Git
+from pytest_autoresearch.loop.standing import file_as_judged
 from pytest_autoresearch.loop.words import gain_of
 
 TRIES, PAUSE = 10, 0.2
@@ -58,7 +57,7 @@ def message_of(verdict: Verdict | str) -> str:
         return f"promote {one_line(verdict)}"
     if not verdict.baseline_scores or verdict.val_bpb is None:
         return f"promote {one_line(verdict.experiment)}"
-    return f"promote {gain_of(fmean(verdict.baseline_scores), verdict.val_bpb, verdict)}"
+    return f"promote {gain_of(verdict)}"
 
 
 def _uncommitted(context: Context) -> list[PastPromotion]:

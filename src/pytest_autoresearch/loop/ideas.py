@@ -37,34 +37,30 @@ def read_ideas(path: Path) -> str:
     return read_source(path, MOST_BYTES) if path.exists() else ""
 
 
-def bring_ticks(path: Path, theirs: str, given: str = "") -> int:
-    """Tick off in the file those ideas that are ticked off in the text of a copy. Returns how many.
+def bring_ticks(path: Path, theirs: str) -> None:
+    """Tick off in the file those ideas that are ticked off in the text of a copy.
 
-    `given` is the copy as it was before: what was ticked off there already is no news, and a person may have opened it
-    again since. Where several lines have the same idea, as many are ticked as in the copy. UsageError if the file
+    Where several lines have the same idea, as many are ticked as in the copy. UsageError if the file
     cannot be read or written.
     """
-    before = _ticked(given)
-    news = _ticked(theirs) - before
-    if not news or not path.exists():
-        return 0
+    ticked = _ticked(theirs)
+    if not ticked or not path.exists():
+        return
     with Evidence(path.parent).lock(path.name):  # another loop may bring ticks, too
         text = read_ideas(path)  # anew: a person may be editing it
-        news -= _ticked(text) - before
+        news = ticked - _ticked(text)
+        if not news:
+            return
         lines = text.splitlines(keepends=True)
-        brought = 0
         for task in _tasks(text):
             if task.is_open and news[task.idea]:
                 line = lines[task.line]
                 lines[task.line] = f"{line[: task.mark]}x{line[task.mark + 1 :]}"
                 news[task.idea] -= 1
-                brought += 1
-        if brought:
-            try:
-                write_atomically(path.resolve(), "".join(lines))
-            except OSError as error:
-                raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
-    return brought
+        try:
+            write_atomically(path.resolve(), "".join(lines))
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _ticked(text: str) -> Counter[str]:

@@ -1,12 +1,34 @@
-"""The limits of a loop: when it stops, how many agents it asks, and what they have cost. Numbers in, words out."""
+"""The options of a loop, and its limits: when it stops, how many agents it asks, what they have cost. Pure."""
 
 from dataclasses import dataclass, replace
 
 from pytest_autoresearch.judging.stopping import StopRule, Tally
-from pytest_autoresearch.loop.options import LoopOptions
 
 SILENT_ROUNDS = 3
 """After so many rounds of which none said what it cost, a limit in dollars cannot be kept."""
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """The options of `autoresearch loop`.
+
+    `experiments`, `hours`, `until` (val_bpb), `patience` and `dollars` are limits, None where not given. `ahead`: how
+    many experiments wait while one trains. `agents`, `workers`: how many work at once. `agent_timeout` is in seconds.
+    `pytest_options` are passed on.
+    """
+
+    experiments: int | None = None
+    hours: float | None = None
+    until: float | None = None
+    patience: int | None = None
+    dollars: float | None = None
+    ahead: int = 2
+    agents: int = 1
+    workers: int = 1
+    commit: bool = False
+    agent_timeout: float = 1800.0
+    agent_sandbox: bool = False
+    pytest_options: tuple[str, ...] = ()
 
 
 def stop_reason(options: LoopOptions, hours: float, trained: int, tally: Tally, record: float | None) -> str:
@@ -44,28 +66,31 @@ def room_for_judging(options: LoopOptions, trained: int, judging: int, has_recor
 
 @dataclass(frozen=True)
 class Spending:
-    """What the rounds of a loop have cost: what they said, in dollars, and how many said nothing."""
+    """What the rounds of a loop have cost: the sum that they reported, in dollars, and the highest single one.
 
-    said: float = 0.0
-    dearest: float = 0.0
-    speaking: int = 0
-    silent: int = 0
+    `reports` rounds said what they cost, and `unreported` rounds did not.
+    """
+
+    reported: float = 0.0
+    highest: float = 0.0
+    reports: int = 0
+    unreported: int = 0
 
     def plus(self, dollars: float | None) -> "Spending":
         """With one more round; None if it did not say what it cost."""
         if dollars is None:
-            return replace(self, silent=self.silent + 1)
-        return Spending(self.said + dollars, max(self.dearest, dollars), self.speaking + 1, self.silent)
+            return replace(self, unreported=self.unreported + 1)
+        return Spending(self.reported + dollars, max(self.highest, dollars), self.reports + 1, self.unreported)
 
     @property
     def dollars(self) -> float | None:
         """The sum of what was said; None if nothing was."""
-        return self.said if self.speaking else None
+        return self.reported if self.reports else None
 
     @property
     def charged(self) -> float:
-        """What is counted against a limit: a round that said nothing counts as much as the dearest one."""
-        return self.said + self.silent * self.dearest
+        """What is counted against a limit: a round that said nothing counts as the highest one."""
+        return self.reported + self.unreported * self.highest
 
     def reason(self, limit: float | None) -> str:
         """Why no agent is asked any more; "" while there is something left."""
@@ -73,10 +98,10 @@ class Spending:
             return ""
         if self.charged >= limit:
             return f"--cost {limit:g} is spent, ${self.charged:.2f}"
-        if self.silent >= SILENT_ROUNDS and not self.speaking:
-            return f"--cost {limit:g} cannot be kept: {self.silent} rounds did not say what they cost"
+        if self.unreported >= SILENT_ROUNDS and not self.reports:
+            return f"--cost {limit:g} cannot be kept: {self.unreported} rounds did not say what they cost"
         return ""
 
     def allows_another(self, limit: float | None, at_work: int) -> bool:
-        """Whether one more agent may be asked beside those at work, if each of these costs as much as the dearest."""
-        return limit is None or self.charged + at_work * self.dearest < limit
+        """Whether one more agent may be asked beside those at work, if each of these costs as much as the highest."""
+        return limit is None or self.charged + at_work * self.highest < limit

@@ -12,9 +12,9 @@ from pytest_autoresearch.core.records import Verdict
 from pytest_autoresearch.core.text import duration
 from pytest_autoresearch.judging.project import Options
 from pytest_autoresearch.judging.words import baseline_of
-from pytest_autoresearch.loop.account import Account, before_and_after, counts, gained, shares
+from pytest_autoresearch.loop.account import Account, counts, gained, shares
 from pytest_autoresearch.loop.status import Finished, Status
-from pytest_autoresearch.loop.words import gain_of
+from pytest_autoresearch.loop.words import change_of, p_value
 from pytest_autoresearch.research.brief_text import quote
 
 NAME, TEXT = 60, 240
@@ -100,8 +100,7 @@ def _section(head: str, items: Iterable[str], latest: bool = False) -> list[str]
 
 
 def _promotion(verdict: Verdict) -> str:
-    said = gain_of(*before_and_after(verdict), verdict).partition(": ")[2]
-    return f"{_name(verdict.experiment)}: {said}, {_lines(verdict)} lines: {_text(verdict.description)}"
+    return f"{_name(verdict.experiment)}: {change_of(verdict)}, {_lines(verdict)} lines: {_text(verdict.description)}"
 
 
 def _row(verdict: Verdict) -> list[str]:
@@ -129,8 +128,7 @@ def _failure(group: Sequence[Verdict]) -> str:
 
 
 def _near(verdict: Verdict) -> str:
-    p_value = "" if verdict.p_value is None else f", p {verdict.p_value:.2g}"
-    return f"{_name(verdict.experiment)} {verdict.delta or 0:+.4f}{p_value}: {_text(verdict.description)}"
+    return f"{_name(verdict.experiment)} {verdict.delta or 0:+.4f}{p_value(verdict)}: {_text(verdict.description)}"
 
 
 def _fruitless(finished: Finished) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pytest_autoresearch.core.records import Verdict
 from pytest_autoresearch.core.text import counted, cut, one_line
 from pytest_autoresearch.judging.project import Options
-from pytest_autoresearch.loop.account import Account, before_and_after, counts, gained, shares
+from pytest_autoresearch.loop.account import Account, counts, gained, shares
 from pytest_autoresearch.loop.status import Status
-from pytest_autoresearch.loop.words import promotion_event, queue_words, some
+from pytest_autoresearch.loop.words import p_value, promotion_event, queue_words, some
 
 PROMOTIONS = 3
 """The most promotions that have a line each."""
@@ -31,7 +31,7 @@ def summary_lines(account: Account, status: Status, why_ended: str, path: str, o
 def _promotion(verdict: Verdict) -> str:
     lines = f"+{verdict.lines_added} −{verdict.lines_removed} lines"
     what = cut(one_line(verdict.description), 60)
-    return f"{promotion_event(*before_and_after(verdict), verdict)}, {lines}: {what}"
+    return f"{promotion_event(verdict)}, {lines}: {what}"
 
 
 def _to_look_at(account: Account, status: Status) -> Sequence[tuple[str, str]]:
@@ -53,5 +53,4 @@ def _to_look_at(account: Account, status: Status) -> Sequence[tuple[str, str]]:
 
 
 def _near(verdict: Verdict) -> str:
-    p_value = "" if verdict.p_value is None else f", p {verdict.p_value:.2g}"
-    return f"{verdict.experiment} ({verdict.delta or 0:+.4f}{p_value})"
+    return f"{verdict.experiment} ({verdict.delta or 0:+.4f}{p_value(verdict)})"

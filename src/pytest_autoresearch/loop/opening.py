@@ -1,17 +1,14 @@
 """What a loop checks and says before it begins."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import counted, duration, one_line
 from pytest_autoresearch.judging.context import Context
-from pytest_autoresearch.judging.recording import stored_record
 from pytest_autoresearch.judging.session import check_context
 from pytest_autoresearch.loop.commits import check_repository
-from pytest_autoresearch.loop.options import LoopOptions
+from pytest_autoresearch.loop.limits import LoopOptions
 from pytest_autoresearch.loop.presets import Preset
-from pytest_autoresearch.loop.pytest_options import check_sandbox
 from pytest_autoresearch.loop.words import dollars, queue_words
 
 
@@ -23,18 +20,13 @@ def check(context: Context, agent: Preset, options: LoopOptions) -> None:
             "limit --experiments or --hours instead"
         )
     check_context(context)
-    check_sandbox(context.isolation.kind, context.isolation.words, context.options)
+    if context.isolation.kind != "sandbox" and context.options.sandbox != "off":
+        raise UsageError(
+            f"candidates would run without a sandbox here ({one_line(context.isolation.words)}), all night and without "
+            "anybody looking: install bubblewrap, or add `-- --ar-sandbox off` if that is meant"
+        )
     if options.commit:
         check_repository(context)
-
-
-def baseline_val_bpb(context: Context) -> float | None:
-    """The baseline's val_bpb on this platform; None while its record lacks a seed or cannot be read."""
-    with suppress(UsageError, OSError):
-        if not context.lacks_corpus:
-            record = stored_record(context)
-            return record.val_bpb if len(record.scores) >= context.track.seeds else None
-    return None
 
 
 def opening_lines(

@@ -52,7 +52,12 @@ PROGRAMS = {
         "@anthropic-ai/claude-code",
         (
             *("claude", "-p", "--output-format", "stream-json", "--verbose", "--no-session-persistence"),
-            *("--permission-mode", "acceptEdits", "--setting-sources", "user"),  # none that a session leaves behind
+            *(
+                "--permission-mode",
+                "acceptEdits",
+                "--setting-sources",
+                "user",
+            ),  # not what a session left
             "--allowedTools=Bash(autoresearch show:*),Bash(autoresearch diff:*),Bash(autoresearch new:*)",
             MORE,
         ),
@@ -72,7 +77,7 @@ PROGRAMS = {
     "opencode": _Program(
         "opencode-ai",
         (
-            # What it is denied it is told of; a question that nobody answers would end the session.
+            # The agent is told what it is denied. A question, which nobody answers, would end the session.
             *("env", 'OPENCODE_PERMISSION={"bash": "deny", "external_directory": "deny", "webfetch": "deny"}'),
             *("OPENCODE_DISABLE_PROJECT_CONFIG=1", "opencode", "run", "--format", "json", "--dir", "{folder}", MORE),
         ),

@@ -67,7 +67,7 @@ def make_prompt(
     `refused`: why its files went back, by file. `crash`: the verdict on an experiment that it is to mend. Baseline,
     ledger, program.md and ideas.md are read anew. UsageError if baseline or ledger cannot be read.
     """
-    brief = make_brief(_anew(context))
+    brief = make_brief(context.fresh())
     pages = []
     for most_of_program, most in LEVELS:
         sections = [
@@ -90,7 +90,7 @@ def make_prompt(
 def scratch_files(context: Context) -> dict[str, str]:
     """Further files for the scratch folder, by name: the brief, experiments that `suggest` would write, and what the
     nearest misses and the latest failures left. UsageError as for `make_prompt`."""
-    anew = _anew(context)
+    anew = context.fresh()
     brief = make_brief(anew)
     found = suggest(anew, brief.history, SUGGESTED)
     files = {"brief.md": render(brief)}
@@ -112,11 +112,6 @@ def _evidence(context: Context, verdict: Verdict) -> str:
     if program and baseline:
         lines += quoted(unified_diff(baseline, program.source, "baseline", verdict.experiment))
     return "\n".join(lines)[:EVIDENCE] + "\n"
-
-
-def _anew(context: Context) -> Context:
-    """The same project now: a context keeps the baseline that it has read."""
-    return Context(context.project, context.options, context.executor)
 
 
 # -- sections --

@@ -97,15 +97,3 @@ def check_words(project: Project, words: Sequence[str]) -> None:
 def is_path(root: Path, word: str) -> bool:
     """Whether a word names files: pytest would judge those, too."""
     return "::" in word or word.endswith(".py") or any((folder / word).exists() for folder in (root, Path.cwd()))
-
-
-def check_sandbox(kind: str, words: str, options: Options) -> None:
-    """UsageError if candidates would run without a sandbox, and nobody has said that they may.
-
-    `kind` and `words` are those of `Isolation`.
-    """
-    if kind != "sandbox" and options.sandbox != "off":
-        raise UsageError(
-            f"candidates would run without a sandbox here ({one_line(words)}), all night and without anybody looking: "
-            "install bubblewrap, or add `-- --ar-sandbox off` if that is meant"
-        )

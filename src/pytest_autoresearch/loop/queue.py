@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.files import stamp
 from pytest_autoresearch.core.text import is_experiment_file, name_of
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.loop.standing import NEW, OUTRUN, TO_PROMOTE, standing_of
@@ -22,7 +23,7 @@ UNSEARCHED = ("*.egg", ".*", "_darcs", "build", "CVS", "dist", "node_modules", "
 """The names of folders that pytest does not search: the default of its setting norecursedirs, and one more."""
 
 Stamp = tuple[int, int, int]
-"""Time of change (ns), size and inode of a file: another content has another stamp."""
+"""What `core.files.stamp` returns."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,6 @@ class Waiting:
     name: str
     path: Path
     why: str = "new"
-
-
-class Claim:
-    """The right to judge one experiment. It ends with `release`, or with the process that holds it."""
-
-    def __init__(self, lock: FileLock, on_release: Callable[[], object]) -> None:
-        self._lock = lock
-        self._on_release = on_release
-
-    def release(self) -> None:
-        """Let others judge it."""
-        self._lock.release()
-        self._on_release()
 
 
 @dataclass(frozen=True)
@@ -75,25 +63,26 @@ class Queue:
         UsageError if track or baseline cannot be read.
         """
         self._follow_baseline()
-        ledger = _stamp(self._context.ledger.path)
+        ledger = stamp(self._context.ledger.path)
         root = self._context.project.experiments
         seen: dict[Path, _Seen] = {}
         found: list[tuple[int, int, Waiting]] = []
-        for path, stamp in _files(root):
+        for path, now in _files(root):
             known = self._seen.get(path)
-            if not known or known.file != stamp or (known.why and known.ledger != ledger):
-                known = _Seen(stamp, ledger, standing_of(self._context, path).why)
+            if not known or known.file != now or (known.why and known.ledger != ledger):
+                known = _Seen(now, ledger, standing_of(self._context, path).why)
             seen[path] = known
-            if known.why and self._offered[path, stamp] < OFFERED:
-                found.append((ORDER.index(known.why), stamp[0], Waiting(name_of(path, root), path, known.why)))
+            if known.why and self._offered[path, now] < OFFERED:
+                found.append((ORDER.index(known.why), now[0], Waiting(name_of(path, root), path, known.why)))
         self._seen = seen
         found.sort(key=lambda each: (each[0], each[1], each[2].name))
         return [waiting for *_, waiting in found if not self._is_claimed(waiting)]
 
-    def claim(self, waiting: Waiting) -> Claim | None:
-        """Claim one for this process; None if another loop has it, or has judged it meanwhile, or if the file is gone.
+    def claim(self, waiting: Waiting) -> FileLock | None:
+        """The right to judge one: a lock, held until it is released or this process ends.
 
-        UsageError if there can be no locks.
+        None if another loop has it, or has judged it meanwhile, or if the file is gone. UsageError if there can be no
+        locks.
         """
         try:
             lock = self._lock(waiting)
@@ -102,14 +91,14 @@ class Queue:
             return None
         except OSError as error:
             raise UsageError(self._context.shorten(error)) from None
-        path, stamp = waiting.path, _stamp(waiting.path)
+        path, now = waiting.path, stamp(waiting.path)
         self._seen.pop(path, None)
         self._follow_baseline()
-        if stamp is None or not standing_of(self._context, path).why:
+        if now is None or not standing_of(self._context, path).why:
             lock.release()
             return None
-        self._offered[path, stamp] += 1
-        return Claim(lock, lambda: self._seen.pop(path, None))  # look at it anew
+        self._offered[path, now] += 1
+        return lock
 
     def _is_claimed(self, waiting: Waiting) -> bool:
         try:
@@ -127,21 +116,10 @@ class Queue:
         """Take another context if the baseline, its record or the track has changed."""
         folder = self._context.track.folder
         names = ("track.toml", "train.py", "baseline.json", "promotion.json")
-        if (stamps := [_stamp(folder / name) for name in names]) != self._baseline:
+        if (stamps := [stamp(folder / name) for name in names]) != self._baseline:
             self._context, self._baseline = self._context.fresh(), stamps
             self._seen.clear()
             self._offered.clear()
-
-
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        return _stamp_of(path.stat())
-    except (OSError, ValueError):
-        return None
-
-
-def _stamp_of(about: os.stat_result) -> Stamp:
-    return about.st_mtime_ns, about.st_size, about.st_ino
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, Stamp]]:
@@ -155,5 +133,5 @@ def _files(folder: Path) -> Iterator[tuple[Path, Stamp]]:
         if entry.is_dir(follow_symlinks=False):
             if not any(fnmatch(entry.name, pattern) for pattern in UNSEARCHED):
                 yield from _files(path)
-        elif is_experiment_file(path) and (stamp := _stamp(path)) and entry.is_file():
-            yield path, stamp
+        elif is_experiment_file(path) and (found := stamp(path)) and entry.is_file():
+            yield path, found

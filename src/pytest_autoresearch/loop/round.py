@@ -6,7 +6,6 @@ and the files that preflight refused. A loop that was killed leaves rounds witho
 
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.processes import signal_name
 from pytest_autoresearch.core.text import counted, cut, one_line
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.loop import agent_sandbox, ideas
 from pytest_autoresearch.loop.agent import AgentProcess, end_agents
 from pytest_autoresearch.loop.bring import bring_back
 from pytest_autoresearch.loop.presets import Preset
-from pytest_autoresearch.loop.round_folder import RoundFolder, all_facts, lock_rounds
-from pytest_autoresearch.loop.round_folder import rounds_folder as rounds_folder
+from pytest_autoresearch.loop.round_folder import RoundFolder, all_facts
 from pytest_autoresearch.loop.scratch import Brought, Scratch
 from pytest_autoresearch.loop.status import AgentStatus, Finished
 from pytest_autoresearch.research.brief import make_brief
@@ -142,10 +141,7 @@ class Round:
     def _trouble(self, refused: Sequence[tuple[Brought, str]]) -> str:
         """What went wrong with a round that has brought nothing, in one line."""
         code = self._process.poll() or 0
-        signals = {number.value: number.name for number in signal.Signals}
-        exited = (
-            f"ended with exit code {code}" if code > 0 else f"was ended by {signals.get(-code, -code)}" if code else ""
-        )
+        exited = f"ended with exit code {code}" if code > 0 else f"was ended by {signal_name(-code)}" if code else ""
         first = "".join(f"the first is {each.name}: {reason}" for each, reason in refused[:1])
         wrote = f"{counted(len(refused), 'file')} refused, {first}" if refused else "wrote no experiment"
         last = self._process.last_line()
@@ -205,7 +201,7 @@ def _finish(
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(each.text, encoding="utf-8", newline="")
     if scratch:
-        with suppress(OSError, UsageError), lock_rounds(context):
+        with suppress(OSError, UsageError):
             if (path := context.project.root / "ideas.md").is_file() and (theirs := scratch.read("ideas.md")):
                 ideas.bring_ticks(path, theirs)
         scratch.remove()

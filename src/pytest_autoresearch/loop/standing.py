@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_autoresearch.core.errors import NoExperiment, NotJudged
+from pytest_autoresearch.core.errors import NoExperiment, NotJudged, UsageError
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
+from pytest_autoresearch.core.text import name_of, read_source
 from pytest_autoresearch.judging import plan as planning
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.recording import stored_record
-from pytest_autoresearch.programs.experiment import Experiment
+from pytest_autoresearch.programs.compare import sha256
+from pytest_autoresearch.programs.experiment import SOURCE_BYTES, Experiment
 from pytest_autoresearch.programs.search_space import is_sweep_file
+from pytest_autoresearch.programs.statements import unix
 
 NEW, OUTRUN, TO_PROMOTE = "new", "kept and outrun", "kept, to be promoted"
 
@@ -50,6 +53,19 @@ def complete_record(context: Context) -> Record | None:
     """The baseline's record, if it has a score for each seed."""
     record = None if context.lacks_corpus else stored_record(context)
     return record if record and len(record.scores) >= context.track.seeds else None
+
+
+def file_as_judged(context: Context, verdict: Verdict) -> Path | None:
+    """The file of an experiment, if it still has the text that was judged; None if it was changed or removed."""
+    root = context.project.experiments
+    path = root / f"{verdict.experiment}.py"
+    if not path.is_file():  # the name of a verdict is made safe to show
+        path = next((each for each in root.rglob("*.py") if name_of(each, root) == verdict.experiment), path)
+    try:
+        text = read_source(path, SOURCE_BYTES)
+    except UsageError:
+        return None
+    return path if verdict.experiment_sha in (sha256(unix(text)), sha256(text)) else None  # the latter if broken
 
 
 def _broken(context: Context, path: Path, error: NoExperiment, record: Record | None) -> Standing:

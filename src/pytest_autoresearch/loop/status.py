@@ -1,7 +1,7 @@
 """The state of a loop at one moment, in plain values: the display shows it, and prompts tell of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pytest_autoresearch.core.records import Verdict
 
@@ -57,7 +57,7 @@ class Finished:
     number: int
     seconds: float
     files: Sequence[str] = ()
-    refused: Sequence[tuple[str, str]] = field(default_factory=list)
+    refused: Sequence[tuple[str, str]] = ()
     trouble: str = ""
     dollars: float | None = None
     tokens: int | None = None

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from statistics import fmean
 from time import monotonic, sleep
 
 from pytest_autoresearch.core.errors import UsageError
@@ -14,10 +13,9 @@ from pytest_autoresearch.judging.stopping import Tally
 from pytest_autoresearch.loop.asking import Agents
 from pytest_autoresearch.loop.commits import commit_promotion, commit_uncommitted
 from pytest_autoresearch.loop.display import Display
-from pytest_autoresearch.loop.limits import agents_to_ask, room_for_judging, stop_reason
+from pytest_autoresearch.loop.limits import LoopOptions, agents_to_ask, room_for_judging, stop_reason
 from pytest_autoresearch.loop.night import Night
 from pytest_autoresearch.loop.opening import check, opening_lines
-from pytest_autoresearch.loop.options import LoopOptions
 from pytest_autoresearch.loop.presets import Preset
 from pytest_autoresearch.loop.queue import Waiting
 from pytest_autoresearch.loop.round import complete_rounds
@@ -26,8 +24,6 @@ from pytest_autoresearch.loop.status import Finished, RunStatus, Status
 from pytest_autoresearch.loop.watch import Watch
 from pytest_autoresearch.loop.words import promotion_event, round_line, verdict_event
 from pytest_autoresearch.loop.workers import Ended, Workers
-
-__all__ = ["LoopOptions", "Supervisor"]
 
 PAUSE = 0.2
 """Seconds between two steps."""
@@ -207,7 +203,7 @@ class Supervisor:
         self._night.add_verdict(verdict)
         self._say(verdict_event(verdict))
         if verdict.status == "keep" and verdict.val_bpb is not None and verdict.baseline_scores:
-            self._say(promotion_event(fmean(verdict.baseline_scores), verdict.val_bpb, verdict))
+            self._say(promotion_event(verdict))
             if self._options.commit:
                 self._commit(lambda: commit_promotion(self._watch.context, verdict))
         self._write()

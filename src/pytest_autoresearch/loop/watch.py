@@ -1,11 +1,12 @@
 """What a loop sees of its project from outside: the baseline, its score, and what waits; anew where files change."""
 
-from pathlib import Path
+from contextlib import suppress
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.files import stamp
 from pytest_autoresearch.judging.context import Context
-from pytest_autoresearch.loop.opening import baseline_val_bpb
 from pytest_autoresearch.loop.queue import Queue, Waiting
+from pytest_autoresearch.loop.standing import complete_record
 
 
 class Watch:
@@ -15,13 +16,13 @@ class Watch:
         self.context = context
         self.queue = Queue(context)
         self.record: float | None = None
-        self._seen: list[tuple[int, ...]] = []
+        self._seen: list[tuple[int, int, int] | None] = []
 
     def look(self) -> str:
         """Look everything up anew if the track's files have changed. Returns why that is not possible, or ""."""
         context = self.context
         paths = (context.baseline.path, context.baseline.record_path, context.track.folder / "track.toml")
-        seen = [_signature(path) for path in paths]
+        seen = [stamp(path) for path in paths]
         if seen == self._seen:
             return ""
         self._seen = seen
@@ -46,10 +47,9 @@ class Watch:
             return [], f"the queue: {self.context.shorten(error)}"
 
 
-def _signature(path: Path) -> tuple[int, ...]:
-    """Tells a file from what it was before; empty if there is none."""
-    try:
-        about = path.stat()
-    except OSError:
-        return ()
-    return about.st_mtime_ns, about.st_size, about.st_ino
+def baseline_val_bpb(context: Context) -> float | None:
+    """The baseline's val_bpb on this platform; None while its record lacks a seed or cannot be read."""
+    with suppress(UsageError, OSError):
+        record = complete_record(context)
+        return record.val_bpb if record else None
+    return None

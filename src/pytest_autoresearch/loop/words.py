@@ -1,6 +1,7 @@
 """The events of a loop in words, one line each. What agents and experiments wrote is safe to show."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from pytest_autoresearch.core.records import Verdict
 from pytest_autoresearch.core.text import counted, cut, duration, one_line
@@ -18,15 +19,25 @@ def verdict_event(verdict: Verdict) -> str:
     return f"{one_line(verdict.experiment)} {verdict_line(verdict)}"
 
 
-def promotion_event(before: float, after: float, verdict: Verdict) -> str:
+def promotion_event(verdict: Verdict) -> str:
     """The line of a promotion: `promoted rmsnorm: val_bpb 2.1591 -> 2.1003 (-0.0588, p 1e-07)`."""
-    return f"promoted {gain_of(before, after, verdict)}"
+    return f"promoted {gain_of(verdict)}"
 
 
-def gain_of(before: float, after: float, verdict: Verdict) -> str:
+def gain_of(verdict: Verdict) -> str:
     """What a promotion changed: `rmsnorm: val_bpb 2.1591 -> 2.1003 (-0.0588, p 1e-07)`."""
-    p_value = "" if verdict.p_value is None else f", p {verdict.p_value:.2g}"
-    return f"{one_line(verdict.experiment)}: val_bpb {before:.4f} -> {after:.4f} ({after - before:+.4f}{p_value})"
+    return f"{one_line(verdict.experiment)}: {change_of(verdict)}"
+
+
+def change_of(verdict: Verdict) -> str:
+    """The score of the baseline that it met, and its own: `val_bpb 2.1591 -> 2.1003 (-0.0588, p 1e-07)`."""
+    before, after = fmean(verdict.baseline_scores or [0.0]), verdict.val_bpb or 0.0
+    return f"val_bpb {before:.4f} -> {after:.4f} ({after - before:+.4f}{p_value(verdict)})"
+
+
+def p_value(verdict: Verdict) -> str:
+    """`, p 1e-07`, or "" if there is none."""
+    return "" if verdict.p_value is None else f", p {verdict.p_value:.2g}"
 
 
 def round_line(finished: Finished, wait: float = 0) -> str:

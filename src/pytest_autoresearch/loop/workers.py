@@ -1,15 +1,17 @@
 """The pytest processes of a loop, and the experiments that they could not judge."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
+from filelock import FileLock
+
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.files import stamp
 from pytest_autoresearch.core.records import Verdict
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.context import Context
-from pytest_autoresearch.loop.judging import Judging
-from pytest_autoresearch.loop.queue import Claim, Queue, Waiting
+from pytest_autoresearch.loop.pytest_process import PytestProcess
+from pytest_autoresearch.loop.queue import Queue, Waiting
 from pytest_autoresearch.loop.status import RunStatus
 
 TRIES = 3
@@ -33,8 +35,8 @@ class Workers:
 
     def __init__(self, pytest_options: Sequence[str]) -> None:
         self._options = pytest_options
-        self._running: list[tuple[Judging, Waiting, Claim]] = []
-        self._tries: dict[tuple[object, ...], int] = {}  # by file, as it was
+        self._running: list[tuple[PytestProcess, Waiting, FileLock]] = []
+        self._tries: dict[tuple[object, object], int] = {}  # by file, as it was
         self._problem = ""
         self._failed: dict[str, None] = {}  # the experiments in a row that had this problem
 
@@ -44,7 +46,7 @@ class Workers:
     @property
     def statuses(self) -> list[RunStatus]:
         """What each process does now."""
-        return [judging.status for judging, _, _ in self._running]
+        return [process.status for process, _, _ in self._running]
 
     @property
     def common_problem(self) -> str:
@@ -55,7 +57,7 @@ class Workers:
 
     def to_try(self, waiting: Iterable[Waiting]) -> list[Waiting]:
         """Those that are not left alone; those that had no verdict come last."""
-        tries = [(self._tries.get(_file_of(each), 0), each) for each in waiting]
+        tries = [(self._tries.get((each.path, stamp(each.path)), 0), each) for each in waiting]
         return [each for tried, each in sorted(tries, key=lambda pair: pair[0]) if tried < TRIES]
 
     def start(self, context: Context, queue: Queue, waiting: Iterable[Waiting], room: int) -> list[Ended]:
@@ -71,7 +73,7 @@ class Workers:
                 failed.append(self._without_verdict(each, context.shorten(error)))
                 continue
             try:
-                self._running.append((Judging(context, each, claim, self._options), each, claim))
+                self._running.append((PytestProcess(context, each, self._options), each, claim))
                 room -= 1
             except (UsageError, OSError) as error:
                 claim.release()
@@ -86,28 +88,28 @@ class Workers:
 
     def kill(self) -> None:
         """End all processes."""
-        for judging, _, claim in self._running:
-            judging.kill()
+        for process, _, claim in self._running:
+            process.kill()
             claim.release()
         self._running = []
 
-    def _collect(self, judging: Judging, waiting: Waiting, claim: Claim) -> Ended:
+    def _collect(self, process: PytestProcess, waiting: Waiting, claim: FileLock) -> Ended:
         try:
-            verdict, problem = judging.verdict(), ""
+            verdict, problem = process.verdict(), ""
             if verdict is None:
-                problem = judging.problem()
+                problem = process.problem()
         except (UsageError, OSError) as error:  # evidence that cannot be read
             verdict, problem = None, str(error)
         finally:
             claim.release()
         if verdict is None:
             return self._without_verdict(waiting, problem)
-        self._tries.pop(_file_of(waiting), None)
+        self._tries.pop((waiting.path, stamp(waiting.path)), None)
         self._failed = {}
         return Ended(waiting.name, verdict)
 
     def _without_verdict(self, waiting: Waiting, problem: str) -> Ended:
-        file = _file_of(waiting)
+        file = (waiting.path, stamp(waiting.path))
         self._tries[file] = tries = self._tries.get(file, 0) + 1
         problem = one_line(problem) or "pytest ended without a word"
         common = problem.replace(f"{waiting.name}.py", "….py")
@@ -115,11 +117,3 @@ class Workers:
             self._problem, self._failed = common, {}
         self._failed[waiting.name] = None
         return Ended(waiting.name, None, problem, tries >= TRIES)
-
-
-def _file_of(waiting: Waiting) -> tuple[object, ...]:
-    """Identifies a file as it is now: a changed one is another."""
-    with suppress(OSError):
-        about = waiting.path.stat()
-        return waiting.path, about.st_mtime_ns, about.st_size
-    return (waiting.path,)

@@ -17,6 +17,7 @@ from typing import IO
 
 from pytest_autoresearch.core import protocol
 from pytest_autoresearch.core.files import remove_tree
+from pytest_autoresearch.core.processes import signal_name
 from pytest_autoresearch.core.track import threads
 from pytest_autoresearch.referee.failures import printable
 from pytest_autoresearch.referee.run_files import RunLog
@@ -235,8 +236,7 @@ class Candidate:
         if code == -signal.SIGKILL and out_of_memory_kills() > self._out_of_memory_kills:
             used = f"{self._tree.usage.memory / 1e9:.2g} GB used when the system ran out of memory"
             raise MemoryExceeded(used, last_lines)
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        raise ProcessExited(f"killed by {name}", last_lines, interrupted=-code not in FAULTS)
+        raise ProcessExited(f"killed by {signal_name(-code)}", last_lines, interrupted=-code not in FAULTS)
 
     def __exit__(self, *exception: object) -> None:
         """End all processes of the run, and close the log."""

@@ -6,19 +6,18 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import now
-from pytest_autoresearch.core.processes import Process, kill, tree
+from pytest_autoresearch.core.processes import end, signal_name, tree
 from pytest_autoresearch.core.records import Verdict, check_types
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.evidence import file_name
-from pytest_autoresearch.loop.queue import Claim, Waiting
+from pytest_autoresearch.loop.queue import Waiting
 from pytest_autoresearch.loop.standing import standing_of
 from pytest_autoresearch.loop.status import RunStatus
 
@@ -39,21 +38,17 @@ PROBLEMS = (
 """How pytest says why nothing was judged, the plainest first."""
 
 
-class Judging:
+class PytestProcess:
     """A pytest process in a session of its own, so that a terminal's Ctrl-C does not reach it.
 
     On Linux it ends when the loop ends, whatever ends the loop; so it must be started from the main thread. Elsewhere
     it judges its experiment to the end if the loop is killed. Its output goes to `results/<track>/judging/<name>.log`.
     """
 
-    def __init__(self, context: Context, waiting: Waiting, claim: Claim, options: Sequence[str]) -> None:
-        """Start pytest on the experiment with these options. The claim is released when it has ended.
-
-        UsageError if it cannot be started.
-        """
+    def __init__(self, context: Context, waiting: Waiting, options: Sequence[str]) -> None:
+        """Start pytest on the experiment, which is claimed, with these options. UsageError if it cannot be started."""
         self._context = context.fresh()  # the baseline that it meets
         self._waiting = waiting
-        self._claim = claim
         self._shown = RunStatus(waiting.name)
         folder = context.evidence.folder / context.track.name / "judging"
         name = file_name(waiting.name)
@@ -77,7 +72,6 @@ class Judging:
                     start_new_session=True,
                 )
         except OSError as error:
-            claim.release()
             raise UsageError(context.shorten(error)) from None
 
     @property
@@ -94,7 +88,6 @@ class Judging:
         """Whether it has ended."""
         if self._process.poll() is None:
             return False
-        self._claim.release()
         self._status_path.unlink(missing_ok=True)
         return True
 
@@ -118,7 +111,7 @@ class Judging:
         output = self._end_of_log()
         code = self._process.returncode
         if code is not None and code < 0:
-            return f"pytest was ended by {_signal(-code)}; its output is in {self._context.relative(self.log)}"
+            return f"pytest was ended by {signal_name(-code)}; its output is in {self._context.relative(self.log)}"
         for pattern in PROBLEMS:
             if found := pattern.search(output):
                 return one_line(found[1].decode(errors="replace"))
@@ -132,13 +125,7 @@ class Judging:
             with suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        deadline = time.monotonic() + PATIENCE
-        while living := [member for member in members if _lives(member)]:
-            if time.monotonic() > deadline + PATIENCE:
-                break  # not even SIGKILL ends what waits for a disk
-            if time.monotonic() > deadline:
-                kill(living)
-            time.sleep(0.01)
+        end(members, PATIENCE)
         self.poll()
 
     def _end_of_log(self) -> bytes:
@@ -146,18 +133,3 @@ class Judging:
             log.seek(max(0, os.fstat(log.fileno()).st_size - TAIL))
             return log.read()
         return b""
-
-
-def _lives(member: Process) -> bool:
-    """Whether a process that was seen before is still there."""
-    with suppress(OSError):
-        now_there = Process.read(member.pid)
-        return now_there.alive and now_there.started == member.started
-    return False
-
-
-def _signal(number: int) -> str:
-    """`SIGKILL`"""
-    with suppress(ValueError):
-        return signal.Signals(number).name
-    return f"signal {number}"

@@ -19,24 +19,21 @@ from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.project import Options, Project
-from pytest_autoresearch.loop import judging
-from pytest_autoresearch.loop.judging import Judging
+from pytest_autoresearch.loop import pytest_process
+from pytest_autoresearch.loop.pytest_process import PytestProcess
 from pytest_autoresearch.loop.queue import Queue
 from pytest_autoresearch.loop.status import RunStatus
 
-Begin = Callable[..., Judging]
+Begin = Callable[..., PytestProcess]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs prctl and /proc")
 
 
-def judge(project: TinyProject, executor: FakeExecutor, name: str = "idea", *options: str) -> Judging:
-    """Claim one experiment and begin to judge it."""
+def judge(project: TinyProject, executor: FakeExecutor, name: str = "idea", *options: str) -> PytestProcess:
+    """Begin to judge one experiment."""
     folders = Project(project.path, project.path / "experiments", project.path / "baseline")
     context = Context(folders, Options(track="cpu"), executor)
-    queue = Queue(context)
-    waiting = next(each for each in queue.waiting() if each.name == name)
-    claim = queue.claim(waiting)
-    assert claim
-    return Judging(context, waiting, claim, options)
+    waiting = next(each for each in Queue(context).waiting() if each.name == name)
+    return PytestProcess(context, waiting, options)
 
 
 def await_true(condition: Callable[[], object]) -> None:
@@ -46,7 +43,7 @@ def await_true(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def ended(process: Judging) -> Judging:
+def ended(process: PytestProcess) -> PytestProcess:
     await_true(process.poll)
     return process
 
@@ -63,10 +60,10 @@ def fake(project: TinyProject) -> FakeExecutor:
 def scripted(project: TinyProject, fake: FakeExecutor, monkeypatch: pytest.MonkeyPatch) -> Begin:
     """Begins to judge an experiment with a shell script for pytest; `$5` is the status file."""
 
-    def begin(script: str, name: str = "idea", *options: str) -> Judging:
+    def begin(script: str, name: str = "idea", *options: str) -> PytestProcess:
         python = write(project.path / "python.sh", f"#!/bin/sh\n{script}\n")
         python.chmod(0o755)
-        monkeypatch.setattr(judging, "sys", SimpleNamespace(executable=str(python)))
+        monkeypatch.setattr(pytest_process, "sys", SimpleNamespace(executable=str(python)))
         return judge(project, fake, name, *options)
 
     return begin
@@ -123,12 +120,11 @@ def test_why_there_is_no_verdict_is_one_line(scripted: Begin, script: str, probl
     assert process.problem() == problem
 
 
-def test_the_claim_ends_with_the_process(project: TinyProject, fake: FakeExecutor, scripted: Begin) -> None:
-    held = [ended(scripted("exit 4")), ended(scripted("exit 4"))]  # else a claim would end with its object
+def test_what_cannot_be_started_is_one_line(project: TinyProject, fake: FakeExecutor, scripted: Begin) -> None:
+    scripted("exit 0")
     (project.path / "python.sh").unlink()
-    with pytest.raises(UsageError, match=r"python\.sh") as error:
+    with pytest.raises(UsageError, match=r"python\.sh"):
         judge(project, fake)
-    assert [*held, ended(scripted("exit 0")), error]
 
 
 def test_its_verdict_is_that_of_the_evidence_with_the_status_of_its_line(
@@ -172,7 +168,7 @@ def test_a_verdict_on_the_same_program_counts(project: TinyProject, fake: FakeEx
 
 @linux
 def test_kill_ends_all_that_it_started(project: TinyProject, scripted: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "PATIENCE", 0.1)
+    monkeypatch.setattr(pytest_process, "PATIENCE", 0.1)
     child = f"sh -c 'while :; do sleep 1; done' {project.path}"
     process = scripted(f"{child} & setsid {child} & while :; do sleep 1; done")
     await_true(lambda: len(processes_of(project.path)) == 3)
