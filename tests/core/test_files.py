@@ -1,4 +1,4 @@
-"""Folders that a program has filled are removed, whatever is in them."""
+"""Files are created whole, and never over others; folders that a program has filled go, whatever is in them."""
 
 import os
 import stat
@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tiny_project import write
 
-from pytest_autoresearch.core.files import remove_tree
+from pytest_autoresearch.core.files import create_atomically, remove_tree
 
 
 def bury(folder: Path, depth: int) -> None:
@@ -63,3 +64,19 @@ def test_a_link_goes_and_what_it_leads_to_stays(tmp_path: Path) -> None:
     remove_tree(tmp_path / "file")
     remove_tree(tmp_path / "nothing")
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_file_is_created_once(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on file systems without hard links."""
+    if not links:
+        monkeypatch.setattr(os, "link", lambda draft, path: os.open(tmp_path / "no/such", os.O_RDONLY))
+    create_atomically(tmp_path / "file", "one\r\n")
+    with pytest.raises(FileExistsError) as error:
+        create_atomically(tmp_path / "file", "two")
+    assert error.value.filename == str(tmp_path / "file")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(FileExistsError):
+        create_atomically(tmp_path / "link", "three")
+    assert (tmp_path / "file").read_bytes() == b"one\r\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
