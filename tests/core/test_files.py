@@ -1,4 +1,4 @@
-"""Folders that a program has filled are removed, whatever is in them; new files replace nothing."""
+"""Files are created whole, and never over others; folders that a program has filled go, whatever is in them."""
 
 import errno
 import os

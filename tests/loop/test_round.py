@@ -22,7 +22,7 @@ from tiny_project import TinyProject, write
 
 from pytest_autoresearch.core import files
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.processes import Process
+from pytest_autoresearch.core.processes import tree
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.loop import bring
@@ -373,16 +373,21 @@ def test_a_round_of_a_loop_that_lives_is_left_alone(loop: Loop) -> None:
 
 
 def test_the_next_loop_completes_the_round_of_one_that_was_killed(loop: Loop) -> None:
-    script = "echo x > experiments/a.py; echo refused: no > experiments/b.py; echo $$ > pid; exec sleep 600"
+    """Its agent's guard was killed, too, so nobody has ended what the agent had started."""
+    script = """
+    echo x > experiments/a.py; echo refused: no > experiments/b.py
+    setsid sh -c 'echo $$ > pid; exec sleep 600' & echo $PPID > guard; exec sleep 600
+    """
     child = start(lambda: eventually(loop.begin(script).step))
     (pid,) = eventually(lambda: [path.read_text() for path in loop.temporary.glob("*/pid") if path.read_text()])
-    os.kill(child, signal.SIGKILL)
+    (guard,) = eventually(lambda: [path.read_text() for path in loop.temporary.glob("*/guard") if path.read_text()])
+    for process in (int(guard), child):
+        os.kill(process, signal.SIGKILL)
     os.waitpid(child, 0)
     (finished,) = complete_rounds(loop.context)
     assert finished == Finished(1, 0.0, ["a"], [("b.py", "experiments/b.py: no")], "", asked=1)
     assert loop.experiments["a.py"] == "x\n"
-    with pytest.raises(OSError, match=r"No such|not found"):
-        Process.read(int(pid))
+    assert not any(process.pid == int(pid) and process.alive for process in tree(int(pid)))
     assert loop.left == []
     assert complete_rounds(loop.context) == []
 

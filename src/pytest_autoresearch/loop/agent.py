@@ -95,6 +95,7 @@ class AgentProcess:
             self._guard.wait(GRACE)
         except subprocess.TimeoutExpired:  # it was stopped
             end(tree(self._guard.pid))
+            self._guard.kill()
             self._guard.wait()
         self.poll()
 

@@ -113,6 +113,7 @@ def main() -> None:
     for descriptor in (channel, log):
         os.set_inheritable(descriptor, False)  # they are not the agent's
     name, _, value = mark.partition("=")
-    code = watch(command, {**os.environ, name: value}, channel, Log(FileIO(log, "r+")))
+    with FileIO(log, "r+") as file:
+        code = watch(command, {**os.environ, name: value}, channel, Log(file))
     with suppress(OSError):  # the loop is gone
         os.write(channel, str(code).encode())

@@ -67,7 +67,7 @@ class Round:
             self._folder.facts["before"] = self._scratch.before  # from here on the agent may write
             self._ask({})
         except (OSError, UsageError) as error:
-            finished = self._finish([], context.shorten(error))
+            finished = _finish(context, self._folder, self._scratch, [], context.shorten(error))
             raise UsageError(finished.trouble) from None
 
     @property
@@ -88,7 +88,9 @@ class Round:
     def stop(self) -> Finished:
         """End the agent and the round now, and bring back what is worth a run."""
         self._end_agent("was stopped")
-        return self._collect(ask_again=False) or self._finish([], "")
+        finished = self._collect(ask_again=False)
+        assert finished
+        return finished
 
     def _end_agent(self, why: str) -> None:
         if self._process.poll() is None:
@@ -117,6 +119,7 @@ class Round:
     def _collect(self, ask_again: bool) -> Finished | None:
         """Bring back what is worth a run. Ask for the rest again, or end the round."""
         facts = self._folder.facts
+        facts["seconds"] = round(time.monotonic() - self._began, 1)
         with suppress(OSError):
             used = self._agent.usage(self._log.read_text(encoding="utf-8", errors="replace"))
             for name, amount in (("dollars", used.dollars), ("tokens", used.tokens)):
@@ -125,18 +128,14 @@ class Round:
         try:
             refused = bring_back(self._context, self._folder, self._scratch)
             if not (refused and ask_again and facts["asked"] <= ASKED_AGAIN):
-                return self._finish(refused, self._trouble(refused))
+                return _finish(self._context, self._folder, self._scratch, refused, self._trouble(refused))
         except (OSError, UsageError) as error:
             return _put_off(self._context, self._folder, error)
         try:
             self._ask({each.name: reason for each, reason in refused})
         except (OSError, UsageError) as error:
-            return self._finish(refused, self._context.shorten(error))
+            return _finish(self._context, self._folder, self._scratch, refused, self._context.shorten(error))
         return None
-
-    def _finish(self, refused: Sequence[tuple[Brought, str]], trouble: str) -> Finished:
-        self._folder.facts["seconds"] = round(time.monotonic() - self._began, 1)
-        return _finish(self._context, self._folder, self._scratch, refused, trouble)
 
     def _trouble(self, refused: Sequence[tuple[Brought, str]]) -> str:
         """What went wrong with a round that has brought nothing, in one line."""

@@ -51,12 +51,12 @@ class Scratch:
     @staticmethod
     def new_path() -> Path:
         """Where a scratch folder can be made."""
-        return Path(tempfile.gettempdir()).resolve() / f"autoresearch-{uuid.uuid4().hex}"
+        return Path(tempfile.gettempdir()).resolve() / f"autoresearch-round-{uuid.uuid4().hex}"
 
     @staticmethod
     def is_path(path: Path) -> bool:
         """Whether `new_path` may have made a path."""
-        return path.is_absolute() and bool(re.fullmatch("autoresearch-[0-9a-f]{32}", path.name))
+        return path.is_absolute() and bool(re.fullmatch("autoresearch-round-[0-9a-f]{32}", path.name))
 
     @classmethod
     def make(cls, context: Context, files: Mapping[str, str], folder: Path | None = None) -> "Scratch":

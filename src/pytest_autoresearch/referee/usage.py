@@ -7,10 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_autoresearch.core.processes import Process, kill, tree
+from pytest_autoresearch.core.processes import PATIENCE, Process, kill, tree
 
 KCMP_VM = 1
-PATIENCE = 30.0  # seconds in which killed processes end, however many there are
 SHARE = 0.02  # the most of the time that goes into measuring shared memory
 
 
