@@ -386,7 +386,7 @@ def test_the_next_loop_completes_the_round_of_one_that_was_killed(loop: Loop) ->
     (finished,) = complete_rounds(loop.context)
     assert finished == Finished(1, 0.0, ["a"], [("b.py", "experiments/b.py: no")], "", asked=1)
     assert loop.experiments["a.py"] == "x\n"
-    assert not any(process.pid == int(pid) and process.alive for process in tree(int(pid)))
+    eventually(lambda: not any(process.pid == int(pid) and process.alive for process in tree(int(pid))))
     assert loop.left == []
     assert complete_rounds(loop.context) == []
 

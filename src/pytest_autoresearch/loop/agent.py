@@ -15,8 +15,9 @@ from typing import IO
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import remove_tree
-from pytest_autoresearch.core.processes import end_marked, kill, tree
+from pytest_autoresearch.core.processes import end_marked
 from pytest_autoresearch.core.text import cut, one_line
+from pytest_autoresearch.referee.usage import ProcessTree
 
 PROMPT = "AUTORESEARCH_PROMPT"
 """The variable that says where the prompt is, and marks all processes of an agent."""
@@ -93,7 +94,7 @@ class AgentProcess:
         try:
             self._guard.wait(GRACE)
         except subprocess.TimeoutExpired:  # it was stopped
-            kill(tree(self._guard.pid))
+            ProcessTree(self._guard.pid, 0).kill()
             self._guard.kill()
             self._guard.wait()
         self.poll()
