@@ -1,5 +1,6 @@
-"""Files are created whole, and never over others; folders that a program has filled go, whatever is in them."""
+"""Folders that a program has filled are removed, whatever is in them; new files replace nothing."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_project import write
 
-from pytest_autoresearch.core.files import create_atomically, remove_tree
+from pytest_autoresearch.core.files import create, remove_tree
 
 
 def bury(folder: Path, depth: int) -> None:
@@ -66,17 +67,22 @@ def test_a_link_goes_and_what_it_leads_to_stays(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
-@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
-def test_a_file_is_created_once(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also on file systems without hard links."""
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_never_replaces_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    """Also on a file system without hard links; and no draft stays."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
     if not links:
-        monkeypatch.setattr(os, "link", lambda draft, path: os.open(tmp_path / "no/such", os.O_RDONLY))
-    create_atomically(tmp_path / "file", "one\r\n")
-    with pytest.raises(FileExistsError) as error:
-        create_atomically(tmp_path / "file", "two")
-    assert error.value.filename == str(tmp_path / "file")
-    (tmp_path / "link").symlink_to("nowhere")
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "a"
+    create(path, "first\n")
+    with pytest.raises(FileExistsError) as caught:
+        create(path, "second\n")
+    assert caught.value.filename == str(path)
+    (tmp_path / "b").symlink_to("nowhere")
     with pytest.raises(FileExistsError):
-        create_atomically(tmp_path / "link", "three")
-    assert (tmp_path / "file").read_bytes() == b"one\r\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+        create(tmp_path / "b", "")
+    assert path.read_text() == "first\n"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "b"]

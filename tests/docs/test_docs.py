@@ -1,4 +1,4 @@
-"""README, CONTRIBUTING, CHANGELOG and docs/ name only what exists, and name all of it.
+"""README, CONTRIBUTING, CHANGELOG, program.md, AGENTS.md and docs/ name only what exists, and name all of it.
 
 Each check says how many things it has to find at least, so that none of them passes because a pattern matches nothing.
 """
@@ -26,11 +26,14 @@ from pytest_autoresearch.plugin import hooks, hookspecs
 from pytest_autoresearch.referee.sandbox import FAMILIES_LET_IN, LET_IN
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "program.md", "AGENTS.md")]
+PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
 ROOMS = ROOT / "src/pytest_autoresearch"
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 MADE_BY_READERS = {
     "experiments/my_idea.py",
+    "ideas.md",
+    "idea.txt",
     "experiments/silu.py",
     "experiments/wider_hidden.py",
     "baseline/cuda-12gb",
@@ -216,13 +219,17 @@ def subcommands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.Argume
     return dict(action.choices)
 
 
+COMMAND = r"""(?:\.venv/bin/)?autoresearch +([a-z-](?:"(?:\\.|[^"\\])*"|'[^']*'|[^|&;"'])*)"""
+"""A command up to the next one in a pipe or list; what stands between quotation marks may hold anything."""
+
+
 def test_commands_parse(parser: argparse.ArgumentParser, capsys: pytest.CaptureFixture[str]) -> None:
     """Each `autoresearch …` is understood, and each subcommand is on some page."""
     choices = subcommands_of(parser)
     used = set()
     found = 0
     for where, command in shell_commands():
-        match = re.match(r"(?:\.venv/bin/)?autoresearch +([a-z-][^|&;]*)", command)
+        match = re.match(COMMAND, command)
         if match and match[1] not in choices:  # in running text a subcommand may stand alone
             found += 1
             try:

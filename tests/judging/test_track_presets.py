@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.track import read_track
-from pytest_autoresearch.judging.track_presets import GB, LADDER, Card, size_for, write_track
+from pytest_autoresearch.judging.track_presets import GB, LADDER, Card, size_for, sized_track
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,8 +61,11 @@ def test_too_little_memory_is_said() -> None:
 def test_what_is_written_is_a_track_with_a_program_of_that_size(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "baseline/cuda", tmp_path / "cuda")
     model = read_track(tmp_path / "cuda")
-    folder, size = write_track(model, "cuda-12gb", card(12.6))
-    track = read_track(folder)
+    files, size = sized_track(model, card(12.6))
+    (tmp_path / "cuda-12gb").mkdir()
+    for name, text in files.items():
+        (tmp_path / "cuda-12gb" / name).write_text(text)
+    track = read_track(tmp_path / "cuda-12gb")
     assert track.description == 'A "card", 13 GB: a smaller cuda'
     assert (track.corpus, track.budget) == (model.corpus, model.budget)
     assert (track.vocab_size, track.sequence_length, track.eval_tokens, track.batch_size) == (
@@ -75,8 +78,6 @@ def test_what_is_written_is_a_track_with_a_program_of_that_size(tmp_path: Path) 
     sized = {"DEPTH": size.depth, "BATCH_SIZE": size.batch_size, "TOTAL_BATCH_SIZE": size.total_batch}
     assert {name: eval(after[name]) for name in sized} == sized
     assert {name for name in after if after[name] != before[name]} <= sized.keys()
-    with pytest.raises(UsageError, match="already exists"):
-        write_track(model, "cuda-12gb", card(12.6))
 
 
 def constants(source: str) -> dict[str, str]:

@@ -205,9 +205,9 @@ def test_a_person_who_is_faster_keeps_the_name(loop: Loop, monkeypatch: pytest.M
     def create(path: Path, text: str) -> None:
         if path.name == "idea.py":
             write(path, "a person's")
-        files.create_atomically(path, text)
+        files.create(path, text)
 
-    monkeypatch.setattr(bring, "create_atomically", create)
+    monkeypatch.setattr(bring, "create", create)
     assert loop.run("echo theirs > experiments/idea.py").files == ["idea_2"]
     assert loop.experiments["idea.py"] == "a person's"
 
@@ -336,7 +336,7 @@ def test_a_full_disk_loses_nothing(loop: Loop, monkeypatch: pytest.MonkeyPatch) 
         raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(bring, "create_atomically", full)
+        patch.setattr(bring, "create", full)
         finished = loop.run("echo 1 > experiments/a.py; echo 2 > experiments/b.py")
     (scratch,) = loop.left
     where = f"the next loop brings back {loop.temporary / scratch}"

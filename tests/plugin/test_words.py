@@ -7,10 +7,10 @@ import pytest
 from fakes import result, verdict_of
 
 from pytest_autoresearch.core.records import Outcome, Record, RunStats, Verdict
+from pytest_autoresearch.core.text import fitting
 from pytest_autoresearch.core.track import read_track
 from pytest_autoresearch.judging.summary import Promotion, SessionHeader, SessionSummary
 from pytest_autoresearch.judging.words import verdict_line
-from pytest_autoresearch.plugin.terminal import fitting
 from pytest_autoresearch.plugin.words import (
     LETTERS,
     failure_message,

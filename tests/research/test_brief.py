@@ -17,6 +17,7 @@ from pytest_autoresearch.referee.local import LocalExecutor
 from pytest_autoresearch.research.brief import Brief, make_brief
 from pytest_autoresearch.research.brief_json import LIST, TEXT, as_dict
 from pytest_autoresearch.research.brief_text import LEVELS, TOKENS, _Page, quote, render, token_bound
+from pytest_autoresearch.research.plateau import STEPS
 
 
 def brief_of(root: Path) -> Brief:
@@ -246,7 +247,70 @@ def test_what_has_not_been_tried(tmp_path: Path) -> None:
 def test_a_plateau(tmp_path: Path, plateau: bool) -> None:
     text = text_of(SyntheticHistory.of(tmp_path, 500, plateau=plateau))
     assert f"## Plateau: {'yes' if plateau else 'no'}\n{80 if plateau else 0} verdicts since the last keep; " in text
-    assert ("\n- simplify: promotions have added " in text) == plateau
+    assert ("\nNow: " in text) == plateau
+
+
+def plateau_after(tmp_path: Path, since: int) -> SyntheticHistory:
+    """Ten ideas were promoted, each of some lines, and then so many verdicts kept nothing: a plateau from ten on. Of
+    those two are near misses on different parts, and one crashed."""
+    history = SyntheticHistory.of(tmp_path, 0)
+    for number in range(10):
+        row = history.row(experiment=f"e{number}", verdict="kept", delta=-0.01, lines_added=9, changes="MLP")
+        history.promote(row)
+        history.rows.append(row)
+    near = {"near": "BATCH_SIZE", "almost": "Attention"}
+    for name, part in near.items():
+        history.rows.append(history.row(experiment=name, delta=-0.003, p_value=0.1, changes=part))
+    history.rows.append(history.row(experiment="crash", verdict="crashed", changes="MLP"))
+    for number in range(since - 3):
+        history.rows.append(history.row(experiment=f"f{number}", delta=0.01, p_value=0.9, changes="MLP"))
+    history.write(experiments=0)
+    for name in near:
+        (tmp_path / f"experiments/{name}.py").write_text("from baseline import *\n")
+    return history
+
+
+@pytest.mark.parametrize(
+    ("since", "step", "next_at"),
+    [
+        (9, "", None),
+        (10, "combine", 20),  # refine has no advice: no idea has met an earlier baseline only
+        (19, "combine", 20),
+        (20, "another family", 30),
+        (30, "read", 40),
+        (40, "simplify", None),
+        (400, "simplify", None),
+    ],
+)
+def test_a_plateau_escalates(tmp_path: Path, since: int, step: str, next_at: int | None) -> None:
+    plateau_after(tmp_path, since)
+    brief = brief_of(tmp_path)
+    assert (brief.plateau.step, brief.plateau.next_at) == (step, next_at)
+    kinds = list(dict.fromkeys(each.what for each in brief.due))
+    steps = ["combine", "another family", "read", "simplify"]
+    assert kinds == steps[: steps.index(step) + 1][::-1] if step else len(brief.due) == 3
+    text = render(brief)
+    assert [kind for kind in STEPS if f"\n- {kind}: " in text] == [kind for kind in STEPS if kind in kinds]
+    assert (f"\nNow: {step}, of the steps refine, combine, another family, read, simplify" in text) == bool(step)
+    assert (f"; a further step at {next_at} verdicts." in text) == bool(next_at)
+    assert token_bound(text) < TOKENS
+    facts = as_dict(brief)
+    assert (facts["plateau"]["step"], facts["plateau"]["next_at"]) == (step, next_at)
+    assert [each["what"] for each in facts["advice"] if each["due"]] == [each.what for each in brief.due]
+
+
+def test_reading_names_the_nearest_miss_and_the_latest_crash(tmp_path: Path) -> None:
+    plateau_after(tmp_path, 30)
+    text = render(brief_of(tmp_path))
+    assert 'say of it: `autoresearch --track cpu show --evidence "near"`\n' in text
+    assert "- read: 1 without a score; why the latest has none: `autoresearch --track cpu show --evidence" in text
+
+
+def test_reading_where_nothing_was_near(tmp_path: Path) -> None:
+    history = SyntheticHistory.of(tmp_path, 0)
+    for number in range(70):
+        history.rows.append(history.row(experiment=f"f{number}", delta=0.01, p_value=0.9))
+    assert ": `autoresearch --track cpu history --sort=delta --last 50`" in text_of(history)
 
 
 @pytest.mark.parametrize(("since", "is_plateau"), [(29, False), (30, True)])

@@ -1,4 +1,4 @@
-"""The `autoresearch` command: prepare a track's text, begin a track or an experiment, show programs and patches.
+"""The `autoresearch` command: begin projects, tracks and experiments, prepare text, show programs and patches.
 
 Must not decide anything: each module reads the options of some commands, calls the rooms below, and prints.
 """
@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from pytest_autoresearch.cli import brief, history, new, programs, suggest, tracks
+from pytest_autoresearch.cli import brief, history, init, loop, new, programs, suggest, tracks
 from pytest_autoresearch.cli.command import Command
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import one_line, quoted
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code is 0, what a command returns, or 2 after one line on standard error."""
     options = _parser().parse_args(arguments)
     try:
-        project, settings = find_project(Path.cwd())
+        project, settings = options.find(Path.cwd())
         code: int | None = options.run(
             Command(project, options.track or settings.get("autoresearch_track") or None), options
         )
@@ -41,8 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ar-track", "--track", dest="track", metavar="NAME", help="track (default: as pytest chooses)"
     )
+    parser.set_defaults(find=find_project)
     commands = parser.add_subparsers(dest="command", required=True)
-    for module in (tracks, new, programs, history, brief, suggest):
+    for module in (init, tracks, new, programs, history, brief, suggest, loop):
         module.add_commands(commands)
     for action in commands._choices_actions:  # the line of `autoresearch --help` heads the command's own help, too
         commands.choices[action.dest].description = (action.help or "").replace("%", "%%")

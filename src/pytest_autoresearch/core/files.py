@@ -29,7 +29,7 @@ def write_atomically(path: Path, text: str) -> None:
         os.replace(draft, path)
 
 
-def create_atomically(path: Path, text: str) -> None:
+def create(path: Path, text: str) -> None:
     """Create a file, whole or not at all, even after a crash. FileExistsError if there is one: it stays as it is.
 
     Only one process may call this for a file at a time; others may create it in other ways. An OSError names `path`.

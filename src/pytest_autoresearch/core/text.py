@@ -5,6 +5,7 @@ What is shown cannot move the cursor, begin a line or look like the tool's.
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
@@ -47,6 +48,11 @@ def name_of(path: Path, root: Path) -> str:
     return escaped(path.relative_to(root).with_suffix("").as_posix()).replace("::", r":\x3a")
 
 
+def is_experiment_file(path: Path) -> bool:
+    """Whether a file below the experiments folder is an experiment by its name: `.py`, not `_….py`, not conftest.py."""
+    return path.suffix == ".py" and path.name != "conftest.py" and path.name[0] != "_"
+
+
 def one_line(text: str) -> str:
     """The text as one line: a space for each stretch of white space, and the rest `escaped`."""
     return escaped(" ".join(text.split()))
@@ -57,9 +63,24 @@ def cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
+def fitting(parts: Sequence[str], room: int) -> str:
+    """As many of the parts, from the first on, as fit into so many columns."""
+    while parts and len(", ".join(parts)) > room:
+        parts = parts[:-1]
+    return ", ".join(parts)
+
+
 def counted(number: int, word: str) -> str:
     """`1 verdict`, `2 verdicts`."""
     return f"{number} {word}{'s' * (number != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """`74 s`, `12 min` from 10 minutes on, `7 h 20 min` from 2 hours on."""
+    minutes = round(seconds / 60)
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def quoted(text: str) -> list[str]:

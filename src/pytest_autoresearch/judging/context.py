@@ -31,6 +31,10 @@ class Context:
         self.ledger = Ledger(project.root, project.experiments, project.baseline)
         self.evidence = self.ledger.evidence
 
+    def fresh(self) -> "Context":
+        """A context of the same project and options that looks everything up anew."""
+        return Context(self.project, self.options, self.executor)
+
     @cached_property
     def base_track(self) -> Track:
         """The track as its track.toml defines it."""

@@ -26,11 +26,11 @@ class Evidence:
 
     def of(self, track: str, experiment: str, program_sha: str) -> Path:
         """The folder of a program's runs."""
-        return self.folder / track / f"{_file_name(experiment)}-{program_sha[:7]}"
+        return self.folder / track / f"{file_name(experiment)}-{program_sha[:7]}"
 
     def journal(self, track: str, sweep: str) -> Path:
         """The file of a sweep's studies."""
-        return self.folder / track / f"{_file_name(sweep)}.journal"
+        return self.folder / track / f"{file_name(sweep)}.journal"
 
     def lock(self, name: str) -> FileLock:
         """A lock in this folder. A session that judges a program locks its key: a second session waits, and then finds
@@ -130,6 +130,6 @@ class Evidence:
         return sorted(found, key=lambda verdict: verdict.finished_at)
 
 
-def _file_name(experiment: str) -> str:
+def file_name(experiment: str) -> str:
     """An experiment's name with `+` for `/`, because all folders have the same parent."""
     return experiment.replace("%", "%25").replace("+", "%2B").replace("\\", "%5C").replace("/", "+")

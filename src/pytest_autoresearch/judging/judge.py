@@ -102,7 +102,7 @@ class Judge:
         track = self.context.track
         for old in self.context.evidence.of(track.name, experiment.name, program.sha).glob("seed-*"):
             rmtree(old, ignore_errors=True)  # of an earlier judgement, with more seeds perhaps
-        judged = self.check_source(experiment, program)
+        judged = check_source(self.context, experiment, program)
         lost = self.context.baseline.lost(record) if experiment.simplifies else 0.0
         margin = (track.simplify_margin or 0.0) - lost if experiment.simplifies else 0.0
         decision = Decision(None)
@@ -130,20 +130,6 @@ class Judge:
         left = f"; the margin of {margin} is from the best record so far, {lost:.4f} below the baseline's"
         return reason + left * bool(lost)
 
-    def check_source(self, experiment: Experiment, program: Program) -> tuple[Outcome, str] | None:
-        """The outcome and reason, if they are clear without training the program."""
-        if found := find_fixed_seed(program.source):
-            line, call = find_fixed_seed(experiment.source) or found
-            return Outcome.DISQUALIFIED, f"{self.context.relative(experiment.path)}:{line}: `{call}`: {FIXED_SEED}"
-        if experiment.simplifies:
-            if not self.context.track.simplify_margin:
-                path = self.context.track.folder / "track.toml"
-                raise UsageError(f'{experiment.path}: GOAL = "simplify" needs simplify_margin in {path}')
-            is_simpler, sizes = compare_sizes(program.source, self.context.baseline_program.source)
-            if not is_simpler:
-                return Outcome.DISCARDED, f"is no simpler: {sizes}"
-        return None
-
     def check_run(self, results: Sequence[RunResult], record: Record) -> tuple[Outcome, str] | None:
         """The outcome and reason, if the latest run decides them by anything but its score."""
         *earlier, last = results
@@ -157,6 +143,21 @@ class Judge:
             more = f"{last.memory_gb:.1f} GB, the baseline {baseline_gb:.1f} GB"
             return Outcome.DISCARDED, f"takes too much memory: {more}, {growth:.0%} more is allowed"
         return None
+
+
+def check_source(context: Context, experiment: Experiment, program: Program) -> tuple[Outcome, str] | None:
+    """The outcome and reason, if they are clear without training the program. UsageError if it cannot be judged."""
+    if found := find_fixed_seed(program.source):
+        line, call = find_fixed_seed(experiment.source) or found
+        return Outcome.DISQUALIFIED, f"{context.relative(experiment.path)}:{line}: `{call}`: {FIXED_SEED}"
+    if experiment.simplifies:
+        if not context.track.simplify_margin:
+            path = context.track.folder / "track.toml"
+            raise UsageError(f'{experiment.path}: GOAL = "simplify" needs simplify_margin in {path}')
+        is_simpler, sizes = compare_sizes(program.source, context.baseline_program.source)
+        if not is_simpler:
+            return Outcome.DISCARDED, f"is no simpler: {sizes}"
+    return None
 
 
 def verdict_on(context: Context, plan: Plan, judgement: Judgement, record: Record) -> Verdict:

@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_autoresearch.core.errors import NotJudged, UsageError
+from pytest_autoresearch.core.errors import NoExperiment, NotJudged, UsageError
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
-from pytest_autoresearch.core.text import counted
+from pytest_autoresearch.core.text import counted, name_of, read_source
 from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.programs.compare import same_program
-from pytest_autoresearch.programs.experiment import Experiment, Program, read_experiment
+from pytest_autoresearch.programs.experiment import SOURCE_BYTES, Experiment, Program, parse_errors, read_experiment
 from pytest_autoresearch.programs.history import lost_lines
 
 COMPILES = re.compile(r"\btorch\.compile\b")
@@ -46,6 +46,25 @@ def read(context: Context, path: Path) -> tuple[Experiment, Program]:
         raise
     check_changes(context, program)
     return experiment, program
+
+
+def read_file(context: Context, path: Path) -> tuple[Experiment, Program]:
+    """As `read`, but NoExperiment, with paths relative to the project, if the file is no experiment."""
+    try:
+        with parse_errors(path):
+            return read(context, path)
+    except UsageError as error:
+        raise NoExperiment(context.shorten(error), error.detail) from None
+
+
+def broken_key(context: Context, path: Path, error: NoExperiment) -> tuple[str, Program, str]:
+    """The name and the text of a file that is no experiment, and the key of the verdict that says so."""
+    name = name_of(path, context.project.experiments)
+    try:
+        file = Program(read_source(path, SOURCE_BYTES))
+    except UsageError:
+        file = Program("")
+    return name, file, digest([name, file.sha, str(error)])
 
 
 def check_track(context: Context, experiment: Experiment) -> None:

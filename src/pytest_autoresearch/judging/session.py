@@ -9,8 +9,7 @@ from pathlib import Path
 from pytest_autoresearch.core.errors import LeftUnjudged, NoExperiment, UsageError
 from pytest_autoresearch.core.files import now
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
-from pytest_autoresearch.core.text import name_of, read_source
-from pytest_autoresearch.core.track import digest, fingerprint, require_device
+from pytest_autoresearch.core.track import fingerprint, require_device
 from pytest_autoresearch.judging import plan as planning
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.judge import Judge, verdict_on
@@ -21,7 +20,7 @@ from pytest_autoresearch.judging.recording import check_changed_by_hand, record_
 from pytest_autoresearch.judging.session_log import SessionLog
 from pytest_autoresearch.judging.stopping import Stopping
 from pytest_autoresearch.judging.summary import SessionHeader
-from pytest_autoresearch.programs.experiment import SOURCE_BYTES, Program, description_of, parse_errors
+from pytest_autoresearch.programs.experiment import Program, description_of, parse_errors
 from pytest_autoresearch.programs.statements import parse
 from pytest_autoresearch.referee.executor import Executor
 
@@ -53,25 +52,8 @@ class Session:
     # -- before anything runs --
 
     def check(self, writes: bool = True) -> None:
-        """Check track, options, baseline, records, device, sandbox and folders. UsageError if nothing can be judged.
-
-        `writes`: the session is going to train, so `results/` must be writable.
-        """
-        context = self.context
-        try:
-            require_device(context.track)
-            with parse_errors(context.baseline.path):
-                parse(context.baseline_program.source)
-            context.isolation  # noqa: B018  raises if the sandbox is unavailable
-            check_changed_by_hand(context)
-            if not context.lacks_corpus:
-                stored_record(context)
-            if writes:
-                folder = context.evidence.folder
-                if not os.access(folder if folder.exists() else context.project.root, os.W_OK):
-                    raise UsageError(f"{folder}: cannot be written, and every run leaves its evidence there")
-        except (UsageError, OSError) as error:
-            raise UsageError(context.shorten(error)) from None
+        """As `check_context`, for the context of this session."""
+        check_context(self.context, writes)
 
     def header(self) -> SessionHeader:
         """The setting in which this session judges."""
@@ -102,11 +84,7 @@ class Session:
         context = self.context
         if context.options.record:  # asked for in so many words, whatever becomes of the experiments
             self.make_ready()
-        try:
-            with parse_errors(path):
-                experiment, program = planning.read(context, path)
-        except UsageError as error:
-            raise NoExperiment(context.shorten(error), error.detail) from None
+        experiment, program = planning.read_file(context, path)
         self.fetch_corpus()
         record = self._record or stored_record(context)
         if len(record.scores) < context.track.seeds:
@@ -180,13 +158,8 @@ class Session:
 
     def _broken(self, path: Path, error: NoExperiment) -> Verdict:
         context = self.context
-        name = name_of(path, context.project.experiments)
-        try:
-            file = Program(read_source(path, SOURCE_BYTES))
-        except UsageError:
-            file = Program("")
+        name, file, key = planning.broken_key(context, path, error)
         folder = self._folder(name, file)
-        key = digest([name, file.sha, str(error)])
         with context.evidence.lock(key):
             known = context.evidence.find(context.track.name, key)
             if known and not context.options.rerun:
@@ -221,3 +194,24 @@ class Session:
         except (UsageError, OSError) as error:
             self._problem = self.context.shorten(error)
             raise UsageError(self._problem) from None
+
+
+def check_context(context: Context, writes: bool = True) -> None:
+    """Check track, options, baseline, records, device, sandbox and folders. UsageError if nothing can be judged.
+
+    `writes`: something is going to train, so `results/` must be writable.
+    """
+    try:
+        require_device(context.track)
+        with parse_errors(context.baseline.path):
+            parse(context.baseline_program.source)
+        context.isolation  # noqa: B018  raises if the sandbox is unavailable
+        check_changed_by_hand(context)
+        if not context.lacks_corpus:
+            stored_record(context)
+        if writes:
+            folder = context.evidence.folder
+            if not os.access(folder if folder.exists() else context.project.root, os.W_OK):
+                raise UsageError(f"{folder}: cannot be written, and every run leaves its evidence there")
+    except (UsageError, OSError) as error:
+        raise UsageError(context.shorten(error)) from None

@@ -8,7 +8,6 @@ needs some hundreds of optimizer steps within the budget; then depth, sequence l
 import json
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.track import Track
@@ -93,25 +92,13 @@ def _power_of_two(most: float) -> int:
     return 1 << math.floor(math.log2(max(1.0, most)))
 
 
-def write_track(model: Track, name: str, card: Card) -> tuple[Path, Size]:
-    """Write `baseline/<name>/`: the track `model` sized for the card. Returns the folder and the size.
-
-    UsageError if `name` is not a folder's name, is taken, or cannot be written.
-    """
-    if name != Path(name).name or name.startswith("."):
-        raise UsageError(f"--track {name}: must be the name of a folder in {model.folder.parent}")
-    folder, size = model.folder.with_name(name), size_for(card)
+def sized_track(model: Track, card: Card) -> tuple[dict[str, str], Size]:
+    """The files of a track, by name: the track `model` sized for the card. And the size."""
+    size = size_for(card)
     source = model.program_path.read_text(encoding="utf-8")
     changes = f"DEPTH = {size.depth}\nBATCH_SIZE = {size.batch_size}\nTOTAL_BATCH_SIZE = {size.total_batch}\n"
-    try:
-        folder.mkdir()
-        (folder / "train.py").write_text(splice(source, f"from baseline import *\n{changes}"), encoding="utf-8")
-        (folder / "track.toml").write_text(_track_toml(model, card, size), encoding="utf-8")
-    except FileExistsError:
-        raise UsageError(f"{folder}: already exists; choose another name") from None
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be written: {error.strerror}") from None
-    return folder, size
+    program = splice(source, f"from baseline import *\n{changes}")
+    return {"train.py": program, "track.toml": _track_toml(model, card, size)}, size
 
 
 def _track_toml(model: Track, card: Card, size: Size) -> str:

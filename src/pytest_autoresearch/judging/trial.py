@@ -11,7 +11,7 @@ from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
 from pytest_autoresearch.core.track import digest
 from pytest_autoresearch.judging.context import Context
-from pytest_autoresearch.judging.judge import Judge, Judgement, verdict_on
+from pytest_autoresearch.judging.judge import Judge, Judgement, check_source, verdict_on
 from pytest_autoresearch.judging.plan import Plan, replay
 from pytest_autoresearch.judging.verdict import Decision
 from pytest_autoresearch.programs.experiment import Experiment, Program
@@ -77,7 +77,7 @@ class Trials:
         return verdict
 
     def _judgement(self, plan: Plan, baseline: float) -> Judgement:
-        if failed := self.judge.check_source(plan.experiment, plan.program):
+        if failed := check_source(self.context, plan.experiment, plan.program):
             return Judgement(*failed, Decision(None), [])
         result, tried_again = self._trained(plan.experiment.name, plan.program)
         failed = self.judge.check_run([result], self.record)

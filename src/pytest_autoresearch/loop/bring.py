@@ -7,7 +7,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.files import create_atomically, temporary, write_atomically
+from pytest_autoresearch.core.files import create, temporary, write_atomically
 from pytest_autoresearch.core.text import name_of, one_line, read_source
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.loop import preflight
@@ -68,7 +68,7 @@ def _put(context: Context, folder: RoundFolder, scratch: Scratch, each: Brought)
                 write_atomically(path, each.text)
                 return path
             with suppress(FileExistsError):  # a person was faster
-                create_atomically(path, each.text)
+                create(path, each.text)
                 return path
 
 

@@ -3,6 +3,7 @@
 Every pytest run imports this module, so it imports nothing heavy. Without experiments it prints nothing.
 """
 
+import os
 import time
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any
@@ -32,10 +33,21 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the hooks of the process that sees every report. xdist's workers do not."""
+    end_with_loop()
     worker = getattr(config, "workerinput", {})
     config.stash[SHARED] = worker.get("autoresearch", (time.time(), ""))
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Controller(config), "autoresearch-controller")
+
+
+def end_with_loop() -> None:
+    """Have this process end with the loop that has started it, if one has (Linux)."""
+    if loop := os.environ.pop("AUTORESEARCH_LOOP", ""):  # for this process, and none that it starts
+        from pytest_autoresearch.core.processes import die_with_parent
+
+        die_with_parent()
+        if loop != str(os.getppid()):
+            pytest.exit("the loop that started this process has ended", pytest.ExitCode.INTERRUPTED)
 
 
 # -- collection --
@@ -64,9 +76,14 @@ def pytest_collect_directory(path: "Path") -> Generator[None, pytest.Collector |
 def check(config: pytest.Config) -> None:
     """Raise pytest's own UsageError if nothing can be judged."""
     try:
+        if os.environ.get("AUTORESEARCH_ROUND") and not only_shown(config):
+            raise UsageError("in a round of autoresearch loop: write the file and exit; the loop judges it")
         if not (only_shown(config) or config.pluginmanager.has_plugin("timeout")):
             raise UsageError("pytest-timeout is the watchdog of every run and is disabled here (-p no:timeout)")
-        session_of(config).check(writes=not only_shown(config))
+        session = session_of(config)
+        session.check(writes=not only_shown(config))
+        if not only_shown(config):
+            session.monitor.status.begin()  # type: ignore[attr-defined]
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
 

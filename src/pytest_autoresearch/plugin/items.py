@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_autoresearch.core.errors import LeftUnjudged, NoExperiment, NotJudged, UsageError
-from pytest_autoresearch.core.text import name_of, one_line, read_source
+from pytest_autoresearch.core.text import is_experiment_file, name_of, one_line
 from pytest_autoresearch.plugin.session import session_of, twins_of
 from pytest_autoresearch.plugin.settings import experiments_folder, has_tracks, project_root, uncaptured
 
@@ -192,13 +192,9 @@ class FinalistItem(SweepItem):
 
 def is_sweep(path: Path) -> bool:
     """Whether a file has a search space."""
-    from pytest_autoresearch.programs.experiment import SOURCE_BYTES
-    from pytest_autoresearch.programs.search_space import has_search_space
+    from pytest_autoresearch.programs.search_space import is_sweep_file
 
-    try:
-        return has_search_space(read_source(path, SOURCE_BYTES))
-    except UsageError:
-        return False  # as an experiment it says why
+    return is_sweep_file(path)
 
 
 def sweep_of(config: pytest.Config, path: Path) -> "Sweep":
@@ -215,6 +211,6 @@ def sweep_of(config: pytest.Config, path: Path) -> "Sweep":
 
 def is_experiment(path: Path, config: pytest.Config) -> bool:
     """Whether a file is an experiment: below the experiments folder of a project that has a track."""
-    if path.suffix != ".py" or path.name == "conftest.py" or path.name[0] == "_":
+    if not is_experiment_file(path):
         return False
     return experiments_folder(config) in path.parents and has_tracks(config, project_root(config))

@@ -36,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="run candidates in bubblewrap: if it works (auto, the default), always (bwrap), never (off)",
     )
+    group.addoption("--ar-status", metavar="FILE", help="keep in FILE what the session does now, as a JSON object")
     _add_stop_and_sweep_options(group)
     parser.addini("autoresearch_experiments", "folder of the experiments (default: experiments)", default="experiments")
     parser.addini("autoresearch_baseline", "folder of the tracks (default: baseline)", default="baseline")

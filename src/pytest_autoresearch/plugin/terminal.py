@@ -1,20 +1,21 @@
-"""The monitor of a session: a live line for each run, plain lines in a pipe, and pytest-timeout's timer."""
+"""The monitor of a session: a live line for each run, plain lines in a pipe, a status file, pytest-timeout's timer."""
 
 import io
-import math
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 from tqdm import tqdm
 
 from pytest_autoresearch.core.records import Record
-from pytest_autoresearch.core.text import one_line
+from pytest_autoresearch.core.text import fitting, one_line
+from pytest_autoresearch.judging.progress import BAR_WIDTH, FORMAT, run_details
 from pytest_autoresearch.plugin.settings import uncaptured
+from pytest_autoresearch.plugin.status_file import StatusFile
 from pytest_autoresearch.referee.executor import RunProgress, RunResult
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 SAVE, RESTORE, CLEAR = "\x1b7", "\x1b8", "\x1b[K"
 LIVE_WIDTH = 60  # columns that a live line needs
-FORMAT = "{desc} {bar:12} {percentage:3.0f}%{postfix}"
-BAR_WIDTH = 20  # columns of the bar, the percentage and what parts them from the rest
 
 
 class PytestMonitor:
@@ -32,6 +31,7 @@ class PytestMonitor:
     def __init__(self, config: pytest.Config) -> None:
         self.item: pytest.Item | None = None
         """The item whose timer watches the next runs."""
+        self.status = StatusFile(config.getoption("--ar-status"))
         self._config = config
         self._reporter: pytest.TerminalReporter | None = None
         if not hasattr(config, "workerinput") and config.get_verbosity() >= 0:
@@ -58,10 +58,13 @@ class PytestMonitor:
         """Show one run: label, stage, bar, loss, tokens per second, time left."""
         if not self._live:
             self.say(f"{label} …")
-            yield lambda progress: None
-            return
-        with self._live_line() as show:
-            yield lambda progress: show(f"{label} {progress.stage}", progress.done, details(progress))
+        with self.status.during(self._experiment, label) as keep, self._maybe_live() as show:
+
+            def on_progress(progress: RunProgress) -> None:
+                keep(progress)
+                show(f"{label} {progress.stage}", progress.done, details(progress))
+
+            yield on_progress
 
     def run_ended(self, label: str, result: RunResult) -> None:
         """In a pipe, print a line with the score of the run."""
@@ -73,12 +76,13 @@ class PytestMonitor:
     def preparing(self) -> Iterator[Callable[[str, float], None]]:
         """Show the progress of preparing the track's text."""
         stages: list[str] = []
-        with self._live_line() if self._live else nullcontext(lambda *shown: None) as show:
+        with self.status.during(self._experiment, "preparing the text") as keep, self._maybe_live() as show:
 
             def on_progress(stage: str, done: float) -> None:
                 if not stages:
                     self.say("preparing the track's text, once")
                 stages.append(stage)
+                keep(RunProgress(stage, done))
                 show(stage, done, [])
 
             yield on_progress
@@ -95,6 +99,15 @@ class PytestMonitor:
             with uncaptured(self._config):
                 self._reporter.write_line(f"autoresearch: {line}")
                 sys.stdout.flush()
+
+    @property
+    def _experiment(self) -> str:
+        """The experiment that is planned or judged now."""
+        return self.item.name if self.item else ""
+
+    def _maybe_live(self) -> AbstractContextManager[Callable[[str, float, Sequence[str]], None]]:
+        """A live line in a terminal; elsewhere nothing is shown."""
+        return self._live_line() if self._live else nullcontext(lambda what, done, rest: None)
 
     @contextmanager
     def _live_line(self) -> Iterator[Callable[[str, float, Sequence[str]], None]]:
@@ -132,18 +145,4 @@ class _RestOfLine(io.TextIOBase):
 
 def details(progress: RunProgress) -> list[str]:
     """What stands after the bar, the most wanted first: `loss 2.314`, `6 s left`, `21k tokens/s`."""
-    parts = []
-    if not math.isnan(progress.loss):
-        parts.append(f"loss {progress.loss:.3f}")
-    if progress.stage == "training" and not math.isnan(progress.seconds_left):
-        parts.append(f"{progress.seconds_left:.0f} s left")
-    if progress.tokens_per_second:
-        parts.append(f"{progress.tokens_per_second / 1000:.3g}k tokens/s")
-    return parts
-
-
-def fitting(parts: Sequence[str], room: int) -> str:
-    """As many of the parts, from the first on, as fit into so many columns."""
-    while parts and len(", ".join(parts)) > room:
-        parts = parts[:-1]
-    return ", ".join(parts)
+    return run_details(progress.stage, progress.loss, progress.seconds_left, progress.tokens_per_second)

@@ -1,10 +1,9 @@
 """The words of a session: its header, the message of a failure, the table at the end."""
 
 import os
-from collections.abc import Sequence
 
 from pytest_autoresearch.core.records import Outcome, Record, Verdict
-from pytest_autoresearch.core.text import counted, escaped, one_line, quoted
+from pytest_autoresearch.core.text import counted, duration, escaped, one_line, quoted
 from pytest_autoresearch.judging.summary import SessionHeader, SessionSummary
 from pytest_autoresearch.judging.words import baseline_of, verdict_line
 
@@ -122,7 +121,8 @@ def _rank(verdict: Verdict) -> tuple[bool, bool, float]:
 
 def _baseline_row(record: Record) -> list[str]:
     stats, memory = record.stats, f"{record.stats.peak_memory_gb:.1f} GB"
-    return ["baseline", f"{record.val_bpb:.4f}", "", "", "", str(len(stats)), _time(stats.seconds), memory, "", "", ""]
+    time = duration(sum(stats.seconds))
+    return ["baseline", f"{record.val_bpb:.4f}", "", "", "", str(len(stats)), time, memory, "", "", ""]
 
 
 def _row(name: str, verdict: Verdict) -> list[str]:
@@ -135,14 +135,9 @@ def _row(name: str, verdict: Verdict) -> list[str]:
         "" if verdict.delta is None else f"{verdict.delta:+.4f}",
         "" if verdict.p_value is None else f"{verdict.p_value:.2g}",
         str(verdict.runs),
-        _time(verdict.stats.seconds),
+        duration(sum(verdict.stats.seconds)),
         f"{memory:.1f} GB{growth}" if memory else "",
         f"+{verdict.lines_added} −{verdict.lines_removed}" if verdict.runs else "",
         verdict.outcome.upper() + " (quick look)" * verdict.provisional,
         one_line(verdict.constants),
     ]
-
-
-def _time(seconds: Sequence[float]) -> str:
-    total = sum(seconds)
-    return f"{total:.0f} s" if total < 600 else f"{total / 60:.0f} min"

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.text import cut, one_line
+from pytest_autoresearch.core.text import cut, one_line, read_source
 from pytest_autoresearch.programs.arithmetic import (
     NotArithmetic,
     Value,
@@ -18,7 +18,7 @@ from pytest_autoresearch.programs.arithmetic import (
     shortfall,
 )
 from pytest_autoresearch.programs.constants import computed_from, is_constant_name, written
-from pytest_autoresearch.programs.experiment import parse_errors
+from pytest_autoresearch.programs.experiment import SOURCE_BYTES, parse_errors
 from pytest_autoresearch.programs.ranges import Choices, Range, exact
 from pytest_autoresearch.programs.spelling import did_you_mean
 from pytest_autoresearch.programs.splice import DIRECTIVES, SEARCH_DIRECTIVES
@@ -69,6 +69,14 @@ def has_search_space(source: str) -> bool:
     try:
         return any("SEARCH_SPACE" in piece.names.writes for piece in pieces_of(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False  # as an experiment it says why
+
+
+def is_sweep_file(path: Path) -> bool:
+    """Whether a file has a search space; False if it cannot be read."""
+    try:
+        return has_search_space(read_source(path, SOURCE_BYTES))
+    except UsageError:
         return False  # as an experiment it says why
 
 

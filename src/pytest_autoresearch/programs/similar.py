@@ -58,7 +58,7 @@ def _share(one: Lines, other: Lines) -> float:
     total, common = len(mine) + len(theirs), 0
     for name, text, numbers in mine:
         for candidate in theirs:
-            if candidate[:2] == (name, text) and all(map(_near, numbers, candidate[2])):
+            if candidate[:2] == (name, text) and all(map(near, numbers, candidate[2])):
                 theirs.remove(candidate)
                 common += 1
                 break
@@ -73,7 +73,7 @@ def _informative(lines: Lines) -> Iterator[tuple[str, str, list[float]]]:
                 yield name, _NUMBER.sub("#", text), [float(number) for number in _NUMBER.findall(text)]
 
 
-def _near(one: float, other: float) -> bool:
+def near(one: float, other: float) -> bool:
     """Whether two numbers are near. Those between 0.5 and 1, such as momenta, by their distance to 1."""
     if 0.5 < one < 1 and 0.5 < other < 1:
         one, other = 1 - one, 1 - other

@@ -90,7 +90,7 @@ class Sandbox:
 
     def check(self) -> str:
         """Try to start a candidate in the sandbox. Returns why that failed, or ""."""
-        why = _why_not(self.wrap([sys.executable, "-P", "-c", "import pytest_autoresearch.candidate.__main__"]))
+        why = why_not(self.wrap([sys.executable, "-P", "-c", "import pytest_autoresearch.candidate.__main__"]))
         return why and f"{self.bwrap} does not work here ({why})"
 
 
@@ -136,7 +136,7 @@ def check_filter(wrap: Callable[[list[str]], list[str]] = list) -> str:
     `wrap` puts a command line into the sandbox that candidates run in.
     """
     command = [sys.executable, "-P", "-m", "pytest_autoresearch.candidate.system_calls"]
-    return _why_not(wrap(command))
+    return why_not(wrap(command))
 
 
 def shown(hidden: Iterable[Path]) -> list[Path]:
@@ -164,7 +164,7 @@ def _both_names(paths: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(name for path in paths for name in (Path(os.path.abspath(path)), path.resolve())))
 
 
-def _why_not(command: list[str]) -> str:
+def why_not(command: list[str]) -> str:
     """Run a command. Returns the last line of why it failed, or ""."""
     try:
         tried = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)

@@ -25,7 +25,7 @@ from pytest_autoresearch.research.gain import Gain, least_gain
 from pytest_autoresearch.research.history import Entry, History
 from pytest_autoresearch.research.importance import Importance, importances
 from pytest_autoresearch.research.near_misses import NearMiss, near_misses
-from pytest_autoresearch.research.plateau import Advice, Plateau, Untried, advice, plateau_of
+from pytest_autoresearch.research.plateau import Advice, Plateau, Untried, advice, due, escalate, plateau_of
 
 FILES = 100
 """At most so many files without a verdict are opened, to see whether they are for another track."""
@@ -75,6 +75,11 @@ class Brief:
         return least_gain([0.0] * seeds, self.track) if self.track.noise or seeds == 1 else None
 
     @cached_property
+    def due(self) -> list[Advice]:
+        """The advice to follow now."""
+        return due(self.plateau, self.advice)
+
+    @cached_property
     def counts(self) -> dict[str, int]:
         """How many verdicts of which kind."""
         outcomes = [entry.outcome for entry in self.history.verdicts]
@@ -112,6 +117,7 @@ def make_brief(context: Context) -> Brief:
     advised = advice(
         history, near, by_family, definitions, constants, untried, lambda name: (root / f"{name}.py").is_file()
     )
+    plateau, advised = escalate(plateau_of(history), advised)
     return Brief(
         track=track,
         to_beat=_to_beat(context, history),
@@ -121,7 +127,7 @@ def make_brief(context: Context) -> Brief:
         near_misses=near,
         constants=constants,
         untried=untried,
-        plateau=plateau_of(history),
+        plateau=plateau,
         advice=[replace(each, command=context.options.on_track(each.command)) for each in advised],
         options=context.options,
     )

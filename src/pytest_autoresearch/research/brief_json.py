@@ -15,12 +15,14 @@ The keys do not change within one `format`:
     near_misses   idea + kept, met (whose promotion made the baseline), promotions_since (0: met today's baseline)
     constants     name, share (0 … 1), trials, best, delta, lowest, highest: see `research.importance`
     untried       constants, definitions (names of today's program), experiments (files without a verdict)
-    plateau       is_plateau, since, usual, rule
-    advice        what, why, names, command
+    plateau       is_plateau, since, usual, rule, step (what to do now on a plateau, or ""), next_at (verdicts since the
+                  last keep at which the step after it begins, or null)
+    advice        what, why, names, command, due (to be done now, before the others)
 
 An idea has experiment, description, outcome, delta, p_value, runs and reason. promoted, families, not_kept, failures,
 near_misses, constants and those of untried are {"total": how many there are, "items": [the first LIST, or FEW]}.
-A text has at most TEXT characters, on one line. All but goal, note, rule, why and command may come from experiments.
+A text has at most TEXT characters, on one line. All but goal, note, rule, step, why and command may come from
+experiments.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,7 +59,7 @@ def as_dict(brief: Brief) -> dict[str, Any]:
         "constants": _listed(brief.constants, vars),
         "untried": {kind: _listed(names, str) for kind, names in vars(brief.untried).items()},
         "plateau": asdict(brief.plateau),
-        "advice": [asdict(each) for each in brief.advice],
+        "advice": [asdict(each) | {"due": each in brief.due} for each in brief.advice],
     }
     bounded: dict[str, Any] = _bounded(facts)
     return bounded

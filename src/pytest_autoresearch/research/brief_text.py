@@ -17,6 +17,7 @@ from pytest_autoresearch.research.families import CONSTANTS, UNKNOWN, Failure, F
 from pytest_autoresearch.research.history import Entry
 from pytest_autoresearch.research.importance import Importance
 from pytest_autoresearch.research.near_misses import NearMiss
+from pytest_autoresearch.research.plateau import STEPS
 
 TOKENS = 2000
 LEVELS = [(24, text_bytes, lines) for lines in range(8, 1, -1) for text_bytes in (60, 40, 28)]
@@ -195,7 +196,10 @@ class _Page:
         )
         lines = [f"## Plateau: {'yes' if plateau.is_plateau else 'no'}"]
         lines.append(f"{counted(plateau.since, 'verdict')} since the last keep; {usual}. Rule: {plateau.rule}.")
-        for each in self.brief.advice if plateau.is_plateau else self.brief.advice[:3]:
+        if plateau.step:
+            further = f"; a further step at {plateau.next_at} verdicts" if plateau.next_at else ""
+            lines.append(f"Now: {plateau.step}, of the steps {', '.join(STEPS)}{further}.")
+        for each in self.brief.due:
             names = f" {self._names(each.names)}" if each.names else ""
             lines.append(f"- {each.what}: {each.why}{names}: `{each.command}`")
         return lines

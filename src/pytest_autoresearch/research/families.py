@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from pytest_autoresearch.core.records import Outcome
+from pytest_autoresearch.core.records import Outcome, Verdict
 from pytest_autoresearch.research.history import Entry
 
 CONSTANTS = "constants"
@@ -88,5 +88,10 @@ def failures(verdicts: Iterable[Entry]) -> list[Failure]:
     members: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in verdicts:
         if not entry.outcome.has_score:
-            members[entry.outcome, re.sub(r"\d+(?:\.\d+)?", "0", entry.reason)].append(entry)
+            members[cause_of(entry)].append(entry)
     return sorted((Failure(entries[-1], len(entries)) for entries in members.values()), key=lambda found: -found.count)
+
+
+def cause_of(verdict: Entry | Verdict) -> tuple[str, str]:
+    """The outcome and the reason without its numbers: equal for failures that count as one."""
+    return verdict.outcome, re.sub(r"\d+(?:\.\d+)?", "0", verdict.reason)

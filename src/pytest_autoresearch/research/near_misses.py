@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pytest_autoresearch.core.records import Outcome
+from pytest_autoresearch.core.records import Outcome, Verdict
 from pytest_autoresearch.judging.verdict import FUTILITY
 from pytest_autoresearch.research.history import Entry, History
 
@@ -46,5 +46,10 @@ def near_misses(history: History) -> list[NearMiss]:
 def _is_near(entry: Entry) -> bool:
     if entry.outcome is Outcome.KEPT:
         return not entry.is_baseline
-    lower = entry.delta is not None and entry.delta < 0
-    return entry.outcome is Outcome.DISCARDED and lower and entry.p_value is not None and entry.p_value < NEAR
+    return is_close(entry)
+
+
+def is_close(verdict: Entry | Verdict) -> bool:
+    """Whether it was discarded with a lower score than the baseline's, and a p-value below NEAR."""
+    lower = verdict.delta is not None and verdict.delta < 0
+    return verdict.outcome is Outcome.DISCARDED and lower and verdict.p_value is not None and verdict.p_value < NEAR

@@ -1,8 +1,9 @@
 """Whether a history has come to a plateau, and what its facts suggest to do next."""
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from pytest_autoresearch.core.records import Outcome
@@ -13,12 +14,16 @@ from pytest_autoresearch.research.importance import Importance
 from pytest_autoresearch.research.near_misses import NearMiss
 
 LEAST, TIMES = 10, 3
-"""A plateau needs so many verdicts without a keep, and so many times as many as a keep took before."""
+"""A plateau needs so many verdicts without a keep, and so many times as many as a keep took before. After LEAST more it
+takes the next of STEPS."""
 RULE = f"at least {LEAST} verdicts without a keep, and {TIMES} times as many as one took before"
 BY_HAND = 3
 """The least number of experiments on constants after which a sweep is suggested."""
 GROWN = 20
 """The least number of lines by which promotions made the baseline longer before a simplification is suggested."""
+
+STEPS = ("refine", "combine", "another family", "read", "simplify")
+"""What to do while a plateau lasts, one after the other."""
 
 _SAFE = re.compile(r"[A-Za-z][\w/]{0,39}", re.ASCII)
 
@@ -26,12 +31,23 @@ _SAFE = re.compile(r"[A-Za-z][\w/]{0,39}", re.ASCII)
 @dataclass(frozen=True)
 class Plateau:
     """`since`: verdicts since the last keep. `usual`: how many verdicts a keep took on average before that; None if
-    nothing was ever kept, and then LEAST · TIMES verdicts are a plateau."""
+    nothing was ever kept, and then LEAST · TIMES verdicts are a plateau.
+
+    `step` is the one of STEPS that a plateau has come to, or "". `next_at` says after how many verdicts without a keep
+    the step after it begins; None if there is none.
+    """
 
     is_plateau: bool
     since: int
     usual: float | None
     rule: str = RULE
+    step: str = ""
+    next_at: int | None = None
+
+    @property
+    def least(self) -> float:
+        """After how many verdicts without a keep it is a plateau."""
+        return max(LEAST, TIMES * (LEAST if self.usual is None else self.usual))
 
 
 def plateau_of(history: History) -> Plateau:
@@ -42,7 +58,36 @@ def plateau_of(history: History) -> Plateau:
     kept = sum(entry.outcome is Outcome.KEPT for entry in history.verdicts)
     since = len(history.since_keep)
     usual = (len(history.verdicts) - since) / kept if kept else None
-    return Plateau(since >= max(LEAST, TIMES * (LEAST if usual is None else usual)), since, usual)
+    plateau = Plateau(False, since, usual)
+    return replace(plateau, is_plateau=since >= plateau.least)
+
+
+def escalate(plateau: Plateau, advised: Sequence["Advice"]) -> tuple[Plateau, list["Advice"]]:
+    """The plateau with its step, and the advice with that step's first, then the earlier steps', then the later ones'.
+
+    A plateau takes a step every LEAST verdicts. Steps without advice are left out. What is there to be judged comes
+    first in any case. Without a plateau nothing changes.
+    """
+    steps = [step for step in STEPS if any(each.what == step for each in advised)]
+    if not plateau.is_plateau or not steps:
+        return plateau, list(advised)
+    number = min(int((plateau.since - plateau.least) / LEAST), len(steps) - 1)
+    is_last = number == len(steps) - 1
+    next_at = None if is_last else math.ceil(plateau.least + (number + 1) * LEAST)
+
+    def rank(each: Advice) -> int:
+        place = steps.index(each.what) if each.what in steps else len(steps)
+        return -1 if each.what not in STEPS else number - place if place <= number else place
+
+    return replace(plateau, step=steps[number], next_at=next_at), sorted(advised, key=rank)
+
+
+def due(plateau: Plateau, advised: Sequence["Advice"]) -> list["Advice"]:
+    """Of the advice in its order, what is to be done now: up to the step of a plateau, or the first three."""
+    if not plateau.step:
+        return list(advised[:3])
+    later = STEPS[STEPS.index(plateau.step) + 1 :]
+    return [each for each in advised if each.what not in later]
 
 
 @dataclass(frozen=True)
@@ -56,7 +101,7 @@ class Untried:
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing to do: `what` is "refine", "combine", "another family", "simplify" or "judge".
+    """One thing to do: `what` is one of STEPS, or "judge".
 
     `why` is the tool's own text; `names` come from experiments. `command` has only names that are safe in a shell.
     """
@@ -93,6 +138,7 @@ def advice(
         *_combine(usable),
         *_sweep(history, by_family, constants, is_there),
         *_another_family(by_family, untried.definitions),
+        *_read(history, near),
         *_simplify(history, definitions),
     ]
 
@@ -145,6 +191,20 @@ def _another_family(by_family: Sequence[Family], untried: Sequence[str]) -> Iter
         yield Advice("another family", why, (worn.name,), "autoresearch new NAME")
     if untried:
         yield Advice("another family", "no experiment has changed", tuple(untried[:4]), "autoresearch new NAME")
+
+
+def _read(history: History, near: Sequence[NearMiss]) -> Iterable[Advice]:
+    """Evidence outlives the experiments' files, so that these need not be there."""
+    show = "autoresearch show --evidence"
+    if nearest := next((miss.entry.experiment for miss in near if is_safe(miss.entry.experiment)), ""):
+        why = "what the nearest miss changed, how its loss went, and what papers and programs of others say of it"
+        yield Advice("read", why, (), f'{show} "{nearest}"')
+    failed = [entry for entry in history.verdicts if not entry.outcome.has_score]
+    if latest := next((entry.experiment for entry in reversed(failed) if is_safe(entry.experiment)), ""):
+        yield Advice("read", f"{len(failed)} without a score; why the latest has none", (), f'{show} "{latest}"')
+    if history.verdicts and not nearest:
+        why = "the latest verdicts by their delta, and what papers and programs of others do that no experiment has"
+        yield Advice("read", why, (), "autoresearch history --sort=delta --last 50")
 
 
 def _simplify(history: History, definitions: Collection[str]) -> Iterable[Advice]:
