@@ -230,7 +230,28 @@ def test_a_bad_option_for_pytest_is_one_line(start: Loop, capsys: pytest.Capture
     assert error.count("\n") == 1
 
 
+def test_options_for_pytest_need_the_dashes(start: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        start("--ar-seeds", "1")
+    assert "unrecognized arguments: --ar-seeds; options for pytest follow behind `--`" in capsys.readouterr().err
+
+
 # -- what is checked before it begins --
+
+
+def test_what_pytest_does_not_understand_is_said_at_once(start: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+    start.checks = True
+    assert start("--", "--ar-seedz") == 2
+    assert capsys.readouterr().err == "autoresearch: options for pytest: unrecognized arguments: --ar-seedz\n"
+
+
+def test_it_says_that_agents_are_told_nothing(start: Loop) -> None:
+    assert start() == 0
+    lines = opening.opening_lines(start.context, start.started["agent"], start.options, 2.0, [])
+    assert any(line.startswith("no program.md") for line in lines)
+    write(start.root / "program.md", "# Goals\n")
+    lines = opening.opening_lines(start.context, start.started["agent"], start.options, 2.0, [])
+    assert not any("program.md" in line for line in lines)
 
 
 def test_without_a_sandbox_it_wants_that_spelled_out(start: Loop, capsys: pytest.CaptureFixture[str]) -> None:

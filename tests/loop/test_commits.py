@@ -328,7 +328,7 @@ def test_where_there_is_nothing_to_commit_to(home: Path, tmp_path: Path) -> None
         repository.context.executor,
     )
     write(tmp_path / "b/cpu/track.toml", TRACK)
-    with pytest.raises(UsageError, match="outside repository"):
+    with pytest.raises(UsageError, match="is outside repo"):
         check_repository(elsewhere)
 
 

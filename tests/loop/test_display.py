@@ -45,6 +45,7 @@ def test_the_lines_say_what_trains_waits_is_thought_of_and_was_found() -> None:
 
 def test_nothing_known_is_nothing_said() -> None:
     assert status_lines(Status(), 80) == ["nothing trains", "nothing waits", "0 verdicts, device busy 0%"]
+    assert status_lines(Status(first=2.1, best=2.1), 80)[-1] == "best 2.1000, 0 verdicts, device busy 0%"
     lines = status_lines(Status(runs=[RunStatus("rope")], pause="waits 30 s", stopping="stops after this run"), 80)
     assert lines[0] == "rope …"
     assert lines[2] == "stops after this run; waits 30 s"

@@ -31,6 +31,7 @@ def test_a_round_says_what_it_brought_how_long_it_took_and_what_it_cost() -> Non
     assert round_line(finished) == "round 7: brought learning_rate_up, wider_mlp in 74 s, $0.12"
     assert round_line(Finished(7, 74, ["rope"], fixes="rope")) == "round 7, to mend rope: brought rope in 74 s"
     assert round_line(Finished(7, 74)) == "round 7: brought nothing in 74 s"
+    assert round_line(Finished(7, 0.0, ["rope"])) == "round 7: brought rope"
 
 
 def test_a_rounds_trouble_says_when_an_agent_is_asked_again() -> None:
@@ -49,7 +50,7 @@ def test_a_round_says_what_was_refused_and_why() -> None:
         f"{brought} experiments/a.py: does not parse; and 2 more files"
     )
     assert round_line(Finished(1, 5, ["rope"], refused[1:2])) == f"{brought} b.py: equals the baseline"
-    trouble = "1 file refused, the first is b.py: equals the baseline"
+    trouble = "1 file refused: b.py: equals the baseline"
     assert round_line(Finished(1, 5, [], refused[1:2], trouble)) == f"round 1: {trouble} (after 5 s)"
 
 

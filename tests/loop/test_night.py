@@ -194,15 +194,16 @@ def test_the_summary_says_the_same_in_few_lines(night: Night) -> None:
     night.add_verdict(kept("rmsnorm", -0.05, description="RMSNorm instead of LayerNorm."))
     night.add_verdict(judged("near", -0.01, 0.1))
     night.add_verdict(crashed("bad", "NameError"))
+    night.add_verdict(crashed("worse", "TypeError"))
     night.write(STATUS)
     assert night.summary(STATUS, "Ctrl-C") == [
         "val_bpb 2.1591 -> 2.1003 (-0.0588, -2.72%)",
-        "3 experiments judged, 1 kept, 1 promoted in 7 h 20 min, 0 rounds, agent claude --model fast",
-        "0.4 experiments an hour, device busy 87%, cost $1.20",
+        "4 experiments judged, 1 kept, 1 promoted in 7 h 20 min, 0 rounds, agent claude --model fast",
+        "0.5 experiments an hour, device busy 87%, cost $1.20",
         "ended: Ctrl-C",
         "promoted rmsnorm: val_bpb 2.1000 -> 2.0500 (-0.0500, p 1e-07), +3 −1 lines: RMSNorm instead of LayerNorm.",
         "near misses: near (-0.0100, p 0.1)",
-        "without a score: 1 crashed",
+        "without a score: 2 crashed",
         "queue: 1 waits: wide",
         "more in results/cpu/nights/2026-11-24T2230Z.md; `autoresearch loop` with the same options goes on",
     ]

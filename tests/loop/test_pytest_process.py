@@ -106,6 +106,7 @@ def test_its_status_is_what_its_file_says_while_it_runs(project: TinyProject, sc
     ("script", "problem"),
     [
         ("echo collecting; echo 'ERROR: train.py: changed since'; exit 4", "train.py: changed since"),
+        ("echo 'ERROR: usage: x [options]'; echo 'x: error: unrecognized: --y'; exit 4", "unrecognized: --y"),
         ("echo '_ ERROR at setup of x _'; echo 'it crashed'; echo '= 1 error ='; exit 1", "it crashed"),
         ("echo 'x.py SKIPPED: only for cuda  [100%]'; echo '= 1 skipped ='", "SKIPPED: only for cuda"),
         ("echo 'INTERNALERROR> def f():'; echo 'INTERNALERROR> OSError: full'; exit 3", "OSError: full"),

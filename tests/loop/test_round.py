@@ -259,7 +259,7 @@ def test_it_goes_back_twice_at_most_and_is_kept(loop: Loop) -> None:
     reason = "a name must have only letters, digits and _, and begin with a letter"
     assert dict(finished.refused) == {"my-bad.py": reason, "b.py": "experiments/b.py: as well"}
     assert (finished.asked, finished.files) == (3, [])
-    assert finished.trouble == f"2 files refused, the first is my-bad.py: {reason}"
+    assert finished.trouble == f"2 files refused, the first: my-bad.py: {reason}"
     assert loop.kept(1, "refused/my_bad.py.txt") == "refused: for good\n"
     assert loop.facts(1)["refused"] == dict(finished.refused)
     assert list(loop.experiments) == ["given.py"]

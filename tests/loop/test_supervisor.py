@@ -539,6 +539,7 @@ def test_the_first_lines_say_the_setting(world: World) -> None:
         "baseline baseline/cpu/train.py: val_bpb 2.0000",
         "experiments run in: in a test's sandbox",
         "agent fake, at most 30 min a session",
+        "no program.md tells the agent how to write an experiment: `autoresearch init` writes one",
         "until 12 verdicts, 8 h, $5.00 are spent on agents or Ctrl-C",
         "2 wait: a, b; judged first",
     ]

@@ -140,7 +140,10 @@ def test_mistakes_are_one_line(
 def test_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["show", "wide"]) == 2
-    assert "no project here or above" in capsys.readouterr().err
+    assert (
+        "no project here or above: neither pytest's settings nor a folder `baseline`; `autoresearch init`"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_closed_pipe_is_no_traceback(here: TinyProject) -> None:

@@ -17,7 +17,11 @@ from pytest_autoresearch.judging.project import find_project
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code is 0, what a command returns, or 2 after one line on standard error."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        hint = "; options for pytest follow behind `--`" if options.command == "loop" else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     try:
         project, settings = options.find(Path.cwd())
         code: int | None = options.run(

@@ -24,7 +24,7 @@ def add_commands(commands: Commands) -> None:
     add("--agent", metavar="CMD", required=True, help="claude, codex, opencode, gemini, pi, random, or any command")
     add("--experiments", metavar="N", help="stop after N verdicts for which something was trained")
     add("--hours", metavar="H", help="begin nothing after H hours; what trains is judged to its end")
-    add("--until", metavar="VAL_BPB", help="stop once the baseline scores VAL_BPB or less")
+    add("--until", metavar="VAL_BPB", help="stop once the baseline, or what was kept, scores VAL_BPB or less")
     add("--patience", metavar="N", help="stop after N verdicts in a row without a keep")
     add("--cost", metavar="USD", help="ask no agent once they have cost USD dollars; what waits is judged")
     add("--ahead", metavar="K", default="2", help="ask an agent while fewer than K experiments wait (default: 2)")

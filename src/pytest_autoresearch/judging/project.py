@@ -68,7 +68,8 @@ def find_project(start: Path) -> tuple[Project, dict[str, str]]:
             settings = settings or {}
             experiments = folder / settings.get("autoresearch_experiments", "experiments")
             return Project(folder, experiments, folder / settings.get("autoresearch_baseline", "baseline")), settings
-    raise UsageError(f"{start}: no project here or above: neither pytest's settings nor a folder `baseline`")
+    found = "neither pytest's settings nor a folder `baseline`"
+    raise UsageError(f"{start}: no project here or above: {found}; `autoresearch init` begins one")
 
 
 def read_settings(folder: Path) -> dict[str, str] | None:

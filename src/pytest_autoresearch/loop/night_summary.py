@@ -1,5 +1,6 @@
 """The short form of a loop's account, for the terminal: at most 15 lines."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from pytest_autoresearch.core.records import Verdict
@@ -36,7 +37,8 @@ def _promotion(verdict: Verdict) -> str:
 
 def _to_look_at(account: Account, status: Status) -> Sequence[tuple[str, str]]:
     """What a person should look at, by heads; "" where there is nothing."""
-    failed = "; ".join(f"{len(group)} {group[0].outcome}" for group in account.failures[:3])
+    outcomes = Counter(str(verdict.outcome) for group in account.failures for verdict in group)
+    failed = ", ".join(f"{times} {outcome}" for outcome, times in outcomes.most_common())
     fruitless = account.fruitless
     rounds = f"{counted(len(fruitless), 'round')}, the last one: {one_line(fruitless[-1].trouble)}" if fruitless else ""
     refused = account.refused

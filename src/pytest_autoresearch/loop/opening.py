@@ -9,6 +9,7 @@ from pytest_autoresearch.judging.session import check_context
 from pytest_autoresearch.loop.commits import check_repository
 from pytest_autoresearch.loop.limits import LoopOptions
 from pytest_autoresearch.loop.presets import Preset
+from pytest_autoresearch.loop.pytest_options import check_with_pytest
 from pytest_autoresearch.loop.words import dollars, queue_words
 
 
@@ -27,6 +28,8 @@ def check(context: Context, agent: Preset, options: LoopOptions) -> None:
         )
     if options.commit:
         check_repository(context)
+    if options.pytest_options:
+        check_with_pytest(context.project, options.pytest_options)
 
 
 def opening_lines(
@@ -50,6 +53,8 @@ def opening_lines(
     at_once = f", {options.agents} at once" if options.agents > 1 else ""
     longest = duration(options.agent_timeout)
     lines.append(f"agent {one_line(agent.name)}{jail}{at_once}, at most {longest} a session")
+    if agent.name != "random" and not (context.project.root / "program.md").exists():
+        lines.append("no program.md tells the agent how to write an experiment: `autoresearch init` writes one")
     lines.append(f"until {limits_in_words(options)}")
     lines.append(f"{queue_words(waiting)}" + ("; judged first" if waiting else ""))
     return lines

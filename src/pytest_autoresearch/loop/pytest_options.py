@@ -7,7 +7,10 @@ The later ones decide.
 import argparse
 import ast
 import os
+import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -38,6 +41,9 @@ REFUSED = {
 """pytest's options that make no sense in a loop, and why."""
 SHORT = {"-k": ONE_EXPERIMENT, "-m": ONE_EXPERIMENT, "-n": "give the loop -n", "-c": ONE_EXPERIMENT}
 """Such options of one letter, whose value may follow without a space."""
+
+USAGE_ERROR = re.compile(rb"^ERROR: usage: .*\n.*?: error: (.+)", re.MULTILINE)
+"""How pytest says that it does not understand an option."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,6 +98,14 @@ def check_words(project: Project, words: Sequence[str]) -> None:
             why = ONE_EXPERIMENT
         if why:
             raise UsageError(f"{one_line(word)}: not in a loop: {why}")
+
+
+def check_with_pytest(project: Project, words: Sequence[str]) -> None:
+    """UsageError if pytest does not understand the words: it would judge nothing, all night."""
+    command = [sys.executable, "-m", "pytest", *words, "--markers"]  # reads all options, and collects nothing
+    ended = subprocess.run(command, cwd=project.root, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if found := USAGE_ERROR.search(ended.stderr):
+        raise UsageError(f"options for pytest: {one_line(found[1].decode(errors='replace'))}")
 
 
 def is_path(root: Path, word: str) -> bool:

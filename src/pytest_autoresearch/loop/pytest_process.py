@@ -17,6 +17,7 @@ from pytest_autoresearch.core.records import Verdict, check_types
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.evidence import file_name
+from pytest_autoresearch.loop.pytest_options import USAGE_ERROR
 from pytest_autoresearch.loop.queue import Waiting
 from pytest_autoresearch.loop.standing import standing_of
 from pytest_autoresearch.loop.status import RunStatus
@@ -30,6 +31,7 @@ TAIL = 100_000
 PATIENCE = 5.0
 """Seconds in which the watchers of runs end them after pytest has been killed."""
 PROBLEMS = (
+    USAGE_ERROR,
     re.compile(rb"^ERROR: (.+)", re.MULTILINE),
     re.compile(rb"^INTERNALERROR> (\S*(?:Error|Exception)\b.*)", re.MULTILINE),
     re.compile(rb"^_+ .+ _+\n(.+)", re.MULTILINE),  # below the head of a failure

@@ -24,6 +24,7 @@ from pytest_autoresearch.loop.presets import Preset
 from pytest_autoresearch.loop.round_folder import RoundFolder, all_facts
 from pytest_autoresearch.loop.scratch import Brought, Scratch
 from pytest_autoresearch.loop.status import AgentStatus, Finished
+from pytest_autoresearch.loop.words import refusal
 from pytest_autoresearch.research.brief import make_brief
 
 ASKED_AGAIN = 2
@@ -141,8 +142,9 @@ class Round:
         """What went wrong with a round that has brought nothing, in one line."""
         code = self._process.poll() or 0
         exited = f"ended with exit code {code}" if code > 0 else f"was ended by {signal_name(-code)}" if code else ""
-        first = "".join(f"the first is {each.name}: {reason}" for each, reason in refused[:1])
-        wrote = f"{counted(len(refused), 'file')} refused, {first}" if refused else "wrote no experiment"
+        first = "".join(refusal(each.name, reason) for each, reason in refused[:1])
+        many = ", the first" * (len(refused) > 1)
+        wrote = f"{counted(len(refused), 'file')} refused{many}: {first}" if refused else "wrote no experiment"
         last = self._process.last_line()
         said = "" if refused else f"its last line: {last}" if last else "it printed nothing"
         return "; ".join(filter(None, (self._ended or exited, wrote, said)))

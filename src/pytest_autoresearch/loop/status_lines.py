@@ -74,7 +74,7 @@ def _so_far(status: Status) -> list[str]:
     parts = []
     if status.best is not None:
         parts.append(f"best {status.best:.4f}")
-        if status.first is not None:
+        if status.first not in (None, status.best):
             parts[0] += f" ({status.best - status.first:+.4f} since {status.first:.4f})"
     promoted = sum(verdict.status == "keep" for verdict in status.verdicts)
     parts.append(counted(len(status.verdicts), "verdict"))

@@ -43,12 +43,12 @@ def p_value(verdict: Verdict) -> str:
 def round_line(finished: Finished, wait: float = 0) -> str:
     """The line of a round: what it brought, what was refused, or its trouble; how long it took and what it cost.
 
-    `wait` are the seconds until an agent is asked again, 0 for at once.
+    `wait` are the seconds until an agent is asked again, 0 for at once. How long a killed loop's round took is unknown.
     """
     head = f"round {finished.number}" + (f", to mend {one_line(finished.fixes)}" if finished.fixes else "")
     took = duration(finished.seconds) + ("" if finished.dollars is None else f", {dollars(finished.dollars)}")
     trouble = cut(one_line(finished.trouble), REASON)
-    parts = [f"brought {some(finished.files) or 'nothing'} in {took}"]
+    parts = [f"brought {some(finished.files) or 'nothing'}" + f" in {took}" * (finished.seconds > 0)]
     if trouble:
         parts = [*parts, trouble] if finished.files else [f"{trouble} (after {took})"]
     if finished.refused and (finished.files or not trouble):  # else the trouble tells of them
