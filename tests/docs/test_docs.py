@@ -32,6 +32,8 @@ ROOMS = ROOT / "src/pytest_autoresearch"
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 MADE_BY_READERS = {
     "experiments/my_idea.py",
+    "prompt.md",
+    "brief.md",
     "ideas.md",
     "idea.txt",
     "experiments/silu.py",

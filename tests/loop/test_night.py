@@ -101,7 +101,7 @@ def test_a_verdict_that_is_promoted_later_counts_once(night: Night) -> None:
 def test_what_was_tried_stands_in_a_table_the_best_first(night: Night) -> None:
     for verdict in (judged("muon"), kept("rope", -0.05), crashed("bad", "NameError"), judged("old", replayed=True)):
         night.add_verdict(verdict)
-    fence, _, _, *rows, end = sections(night)["Tried, the best first"]
+    fence, _, _, *rows, end = sections(night)["Tried, the largest gain first"]
     assert (fence, end) == ("```text", "```")
     assert [re.split(r" {2,}", row)[0] for row in rows] == ['"rope"', '"muon"', '"old"']
     assert re.split(r" {2,}", rows[0])[1:] == [

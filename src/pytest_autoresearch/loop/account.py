@@ -46,7 +46,7 @@ class Account:
 
     @property
     def scored(self) -> list[Verdict]:
-        """The verdicts with a score, the best first."""
+        """The verdicts with a score, the largest gain first."""
         return sorted((one for one in self.verdicts if one.outcome.has_score), key=lambda one: one.delta or 0.0)
 
     @property
@@ -104,6 +104,6 @@ def shares(account: Account, status: Status) -> str:
     if account.verdicts and status.hours > 0:
         parts.append(f"{len(account.verdicts) / status.hours:.1f} experiments an hour")
     parts.append(f"device busy {status.busy:.0%}")
-    if status.dollars is not None:
+    if status.dollars:
         parts.append(f"cost {dollars(status.dollars)}")
     return ", ".join(parts)

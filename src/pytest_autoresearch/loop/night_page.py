@@ -65,7 +65,7 @@ def _tried(account: Account) -> list[str]:
     align = ("left", *["right"] * 5, "left", "left")
     rows = [_row(verdict) for verdict in account.scored]
     table = tabulate(rows, headers, tablefmt="simple", colalign=align, disable_numparse=True)
-    return ["## Tried, the best first", "", "```text", table, "```"]
+    return ["## Tried, the largest gain first", "", "```text", table, "```"]
 
 
 def _next(account: Account, status: Status, why_ended: str, options: Options) -> list[str]:
@@ -75,7 +75,7 @@ def _next(account: Account, status: Status, why_ended: str, options: Options) ->
         again = "judges what waits first" if status.waiting else "goes on where this one stopped"
         lines.append(f"- `{say('autoresearch loop')}` with the same options {again}")
     if account.promoted:
-        lines.append("- `git diff` or `git log` shows the promotions")
+        lines.append("- in a git repository, `git diff` or `git log` shows the promotions")
     if account.outrun:
         lines.append(f"- `{say('pytest experiments')}` tries what was kept on today's baseline")
     if account.near:

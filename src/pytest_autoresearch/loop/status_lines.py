@@ -83,7 +83,7 @@ def _so_far(status: Status) -> list[str]:
     if status.verdicts and status.hours > 0:
         parts.append(f"{len(status.verdicts) / status.hours:.1f} an hour")
     parts.append(f"device busy {status.busy:.0%}")
-    if status.dollars is not None:
+    if status.dollars:
         parts.append(dollars(status.dollars))
     return parts
 

@@ -109,7 +109,7 @@ class Supervisor:
         for line in opening_lines(context, self._agent, options, self._first, names):
             self._say(line)
         for finished in left:
-            self._say(f"{round_line(finished)} (its loop was killed)")
+            self._say(f"{round_line(finished)}{' (its loop was killed)' * (not finished.trouble)}")
         if options.commit:
             self._commit(lambda: commit_uncommitted(context))
         return True

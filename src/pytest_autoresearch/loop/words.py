@@ -46,7 +46,7 @@ def round_line(finished: Finished, wait: float = 0) -> str:
     `wait` are the seconds until an agent is asked again, 0 for at once. How long a killed loop's round took is unknown.
     """
     head = f"round {finished.number}" + (f", to mend {one_line(finished.fixes)}" if finished.fixes else "")
-    took = duration(finished.seconds) + ("" if finished.dollars is None else f", {dollars(finished.dollars)}")
+    took = duration(finished.seconds) + (f", {dollars(finished.dollars)}" if finished.dollars else "")
     trouble = cut(one_line(finished.trouble), REASON)
     parts = [f"brought {some(finished.files) or 'nothing'}" + f" in {took}" * (finished.seconds > 0)]
     if trouble:
