@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from contextlib import suppress
 
@@ -10,6 +11,7 @@ from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.text import one_line
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.loop.display import open_display
+from pytest_autoresearch.loop.judging import ROUND
 from pytest_autoresearch.loop.presets import find_agent
 from pytest_autoresearch.loop.pytest_options import judging_options
 from pytest_autoresearch.loop.supervisor import LoopOptions, Supervisor
@@ -39,6 +41,8 @@ def add_commands(commands: Commands) -> None:
 
 def loop(command: Command, options: argparse.Namespace) -> int:
     """Run a loop and print its summary. UsageError if it cannot begin."""
+    if os.environ.get(ROUND):
+        raise UsageError("in a round of autoresearch loop: write the file and exit; the loop judges it")
     words, track = tuple(options.pytest_options), options.track  # not that of the settings, which pytest knows
     limits = LoopOptions(
         experiments=_whole("--experiments", options.experiments),
