@@ -135,7 +135,7 @@ def test_an_unreadable_file_is_refused(scratch: Scratch) -> None:
 
 def test_a_file_that_goes_while_it_is_read_is_refused(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(scratch.folder / "experiments/gone.py", "x")
-    monkeypatch.setattr("pytest_autoresearch.loop.scratch._time", lambda each: each == path and path.unlink() or 0)
+    monkeypatch.setattr("pytest_autoresearch.loop.scratch._time", lambda each: (each == path and path.unlink()) or 0)
     assert names(scratch) == {"gone.py": "cannot be read: No such file or directory"}
 
 
