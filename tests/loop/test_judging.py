@@ -17,6 +17,7 @@ from tiny_project import TinyProject, processes_of, program, write
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome
+from pytest_autoresearch.judging import judge as judge_module
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.loop import judging
@@ -123,6 +124,12 @@ def test_why_there_is_no_verdict_is_one_line(scripted: Begin, script: str, probl
     assert process.problem() == problem
 
 
+def test_a_full_disk_keeps_pytest_from_saying_why(scripted: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = ended(scripted("exit 1"))
+    monkeypatch.setattr(judging.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    assert process.problem() == "pytest said nothing and ended with exit code 1, and the disk is full"
+
+
 def test_the_claim_ends_with_the_process(project: TinyProject, fake: FakeExecutor, scripted: Begin) -> None:
     held = [ended(scripted("exit 4")), ended(scripted("exit 4"))]  # else a claim would end with its object
     (project.path / "python.sh").unlink()
@@ -132,11 +139,12 @@ def test_the_claim_ends_with_the_process(project: TinyProject, fake: FakeExecuto
 
 
 def test_its_verdict_is_that_of_the_evidence_with_the_status_of_its_line(
-    project: TinyProject, fake: FakeExecutor, scripted: Begin
+    project: TinyProject, fake: FakeExecutor, scripted: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     earlier = scripted("exit 0")
     await_true(earlier.poll)
     assert earlier.verdict() is None
+    monkeypatch.setattr(judge_module, "now", lambda precision: "2001-01-01")  # the clock may be set back meanwhile
     project.night(fake)  # as pytest would judge it
     verdict = earlier.verdict()
     assert verdict
