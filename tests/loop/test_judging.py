@@ -80,8 +80,7 @@ def test_pytest_gets_the_file_the_track_and_the_options_but_no_round(
     process = ended(scripted('echo "$@"; pwd; env; cat', "idea", "--ar-sandbox", "off"))
     words, folder, *variables = process.log.read_text().splitlines()
     status = project.path / "results/cpu/judging/idea.json"
-    file = project.path / "experiments/idea.py"
-    assert words == f"-m pytest {file} --ar-status {status} --ar-track cpu --ar-sandbox off"
+    assert words == f"-m pytest ./experiments/idea.py --ar-status {status} --ar-track cpu --ar-sandbox off"
     assert folder == str(project.path)
     assert f"AUTORESEARCH_LOOP={os.getpid()}" in variables
     assert not [each for each in variables if each.startswith("AUTORESEARCH_ROUND")]

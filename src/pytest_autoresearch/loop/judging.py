@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.processes import Process, kill, tree
@@ -62,7 +63,8 @@ class Judging:
         self.log, self._status_path = folder / f"{name}.log", folder / f"{name}.json"
         self._replayed = standing_of(self._context, waiting.path).verdict
         self._before = {each.finished_at for each in context.evidence.verdicts(context.track.name, waiting.name)}
-        command = [sys.executable, "-m", "pytest", str(waiting.path), "--ar-status", str(self._status_path)]
+        file = _argument(waiting.path, context.project.root)
+        command = [sys.executable, "-m", "pytest", file, "--ar-status", str(self._status_path)]
         command += ["--ar-track", context.track.folder.name, *options]
         variables = {name: value for name, value in os.environ.items() if name != ROUND}
         try:
@@ -151,6 +153,11 @@ class Judging:
             log.seek(max(0, os.fstat(log.fileno()).st_size - TAIL))
             return log.read()
         return b""
+
+
+def _argument(path: Path, root: Path) -> str:
+    """A file in words for pytest, which is started in `root`: it takes no `[`, and the root's path may have one."""
+    return f".{os.sep}{path.relative_to(root)}" if path.is_relative_to(root) else str(path)
 
 
 def _lives(member: Process) -> bool:
