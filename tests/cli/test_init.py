@@ -140,6 +140,11 @@ def test_pytest_alone_runs_the_tests_that_it_ran_before(here: Path, tests: str |
     assert read_settings(here) == ({"testpaths": tests} if tests else {})
 
 
+def test_a_pipe_in_place_of_settings_stops_nobody(here: Path) -> None:
+    os.mkfifo(here / "setup.cfg")
+    assert main(["init"]) == 0
+
+
 def test_the_folders_are_those_of_the_settings(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(
         here / "tox.ini",

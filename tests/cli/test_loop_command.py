@@ -222,6 +222,13 @@ def test_what_makes_no_sense_in_a_loop(start: Loop, capsys: pytest.CaptureFixtur
     assert error.count("\n") == 1
 
 
+def test_an_agent_of_a_loop_begins_none(start: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+    start.environment("AUTORESEARCH_ROUND", "3")
+    assert start() == 2
+    assert capsys.readouterr().err.startswith("autoresearch: in a round of autoresearch loop: write the file and exit")
+    assert not start.started
+
+
 @pytest.mark.parametrize("words", ["--ar-seeds many", "--ar-sandbox maybe", "--ar-track"])
 def test_a_bad_option_for_pytest_is_one_line(start: Loop, capsys: pytest.CaptureFixture[str], words: str) -> None:
     assert start("--", *words.split()) == 2

@@ -55,21 +55,23 @@ def test_line_ends_stay_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "expected"),
+    ("ours", "given", "theirs", "expected"),
     [
-        ("  ", "x ", "x "),  # one of two with the same words
-        ("  ", "xx", "xx"),
-        ("x ", "x ", "x "),  # it was ticked by a person meanwhile
-        ("x ", "xx", "xx"),
+        ("  ", "", "x ", "x "),  # one of two with the same words
+        ("  ", "", "xx", "xx"),
+        ("x ", "", "x ", "x "),  # it was ticked by a person meanwhile
+        ("x ", "x ", "xx", "xx"),
+        ("  ", "x ", "x ", "  "),  # a person has opened it again
+        (" ", "x", "x", " "),
     ],
 )
-def test_the_same_words_twice(tmp_path: Path, ours: str, theirs: str, expected: str) -> None:
+def test_the_same_words_twice(tmp_path: Path, ours: str, given: str, theirs: str, expected: str) -> None:
     def text(marks: str) -> str:
         return "".join(f"- [{mark}] again\n" for mark in marks)
 
     path = tmp_path / "ideas.md"
     path.write_text(text(ours))
-    bring_ticks(path, text(theirs))
+    bring_ticks(path, text(theirs), text(given))
     assert path.read_text() == text(expected)
 
 

@@ -1,6 +1,7 @@
 """The account of a loop: a page that is written anew after each event, and a summary of it."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -254,6 +255,13 @@ def test_a_full_disk_leaves_the_page_as_it_was(night: Night, monkeypatch: pytest
     monkeypatch.undo()
     night.write(STATUS)
     assert "late" in night.path.read_text(encoding="utf-8")
+
+
+def test_a_folder_that_was_removed_is_made_again(night: Night) -> None:
+    night.write(STATUS)
+    shutil.rmtree(night.path.parent)
+    night.write(STATUS, "Ctrl-C")
+    assert "Ctrl-C" in night.path.read_text(encoding="utf-8")
 
 
 def test_without_a_file_the_summary_names_none(night: Night) -> None:

@@ -17,6 +17,7 @@ from tiny_project import TinyProject, processes_of, program, write
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.records import Outcome
+from pytest_autoresearch.judging import judge as judge_module
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.project import Options, Project
 from pytest_autoresearch.loop import pytest_process
@@ -76,8 +77,7 @@ def test_pytest_gets_the_file_the_track_and_the_options_but_no_round(
     process = ended(scripted('echo "$@"; pwd; env; cat', "idea", "--ar-sandbox", "off"))
     words, folder, *variables = process.log.read_text().splitlines()
     status = project.path / "results/cpu/judging/idea.json"
-    file = project.path / "experiments/idea.py"
-    assert words == f"-m pytest {file} --ar-status {status} --ar-track cpu --ar-sandbox off"
+    assert words == f"-m pytest ./experiments/idea.py --ar-status {status} --ar-track cpu --ar-sandbox off"
     assert folder == str(project.path)
     assert f"AUTORESEARCH_LOOP={os.getpid()}" in variables
     assert not [each for each in variables if each.startswith("AUTORESEARCH_ROUND")]
@@ -121,6 +121,12 @@ def test_why_there_is_no_verdict_is_one_line(scripted: Begin, script: str, probl
     assert process.problem() == problem
 
 
+def test_a_full_disk_keeps_pytest_from_saying_why(scripted: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = ended(scripted("exit 1"))
+    monkeypatch.setattr(pytest_process.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    assert process.problem() == "pytest said nothing and ended with exit code 1, and the disk is full"
+
+
 def test_what_cannot_be_started_is_one_line(project: TinyProject, fake: FakeExecutor, scripted: Begin) -> None:
     scripted("exit 0")
     (project.path / "python.sh").unlink()
@@ -129,11 +135,12 @@ def test_what_cannot_be_started_is_one_line(project: TinyProject, fake: FakeExec
 
 
 def test_its_verdict_is_that_of_the_evidence_with_the_status_of_its_line(
-    project: TinyProject, fake: FakeExecutor, scripted: Begin
+    project: TinyProject, fake: FakeExecutor, scripted: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     earlier = scripted("exit 0")
     await_true(earlier.poll)
     assert earlier.verdict() is None
+    monkeypatch.setattr(judge_module, "now", lambda precision: "2001-01-01")  # the clock may be set back meanwhile
     project.night(fake)  # as pytest would judge it
     verdict = earlier.verdict()
     assert verdict

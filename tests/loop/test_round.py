@@ -25,7 +25,7 @@ from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.processes import tree
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.judging.project import Options, Project
-from pytest_autoresearch.loop import bring
+from pytest_autoresearch.loop import bring, ideas
 from pytest_autoresearch.loop import round as rounds
 from pytest_autoresearch.loop.presets import Preset, Usage
 from pytest_autoresearch.loop.queue import Waiting
@@ -109,6 +109,10 @@ def eventually(done: Callable[[], Any]) -> Any:
     return found
 
 
+def bring_all(path: Path, theirs: str, given: str) -> None:
+    path.write_text(theirs)
+
+
 @pytest.fixture
 def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
     project = TinyProject(tmp_path / "project", monkeypatch)
@@ -118,7 +122,7 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setattr(bring, "preflight", SimpleNamespace(check=check))
     monkeypatch.setattr(bring, "Queue", AllButGiven)
-    monkeypatch.setattr(rounds, "ideas", SimpleNamespace(bring_ticks=lambda path, theirs: path.write_text(theirs)))
+    monkeypatch.setattr(rounds, "ideas", SimpleNamespace(bring_ticks=bring_all, read_ideas=str))
     return Loop(project.path, tmp_path / "temporary")
 
 
@@ -224,6 +228,38 @@ def test_what_is_to_be_mended_and_was_changed_meanwhile_stays(loop: Loop) -> Non
     write(loop.folder / "experiments/given.py", "a person's")
     assert eventually(begun.step).files == ["given_2"]
     assert loop.experiments == {"given.py": "a person's", "given_2.py": "mended\n"}
+
+
+def test_an_idea_that_a_person_opened_again_stays_open(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "ideas", ideas)
+    path = write(loop.folder / "ideas.md", "- [x] wider\n- [ ] deeper\n")
+    begun = loop.begin("sed -i 's/\\[ ] deeper/[x] deeper/' ideas.md")
+    write(path, "- [ ] wider\n- [ ] deeper\n")
+    eventually(begun.step)
+    assert path.read_text() == "- [ ] wider\n- [x] deeper\n"
+
+
+def test_files_in_what_is_no_folder_here_are_refused_and_the_others_come_back(loop: Loop) -> None:
+    write(loop.folder / "experiments/notes", "a person's")
+    (loop.folder / "experiments/old").symlink_to(loop.folder, target_is_directory=True)
+    finished = loop.run(
+        "cd experiments; mkdir -p notes old/deep; echo a > notes/a.py; echo b > old/deep/b.py; echo c > c.py; exec 2>&-"
+    )
+    assert finished.files == ["c"]
+    assert dict(finished.refused) == {
+        "notes/a.py": "experiments/notes is no folder in the project, so choose another name",
+        "old/deep/b.py": "experiments/old is no folder in the project, so choose another name",
+    }
+    assert not (loop.folder / "deep").exists()
+    assert loop.left == []
+
+
+def test_what_is_kept_of_a_round_may_be_removed_meanwhile(loop: Loop) -> None:
+    begun = loop.begin("echo a > experiments/a.py; echo b > experiments/b.py")
+    shutil.rmtree(loop.folder / "results")
+    finished = eventually(begun.step)
+    assert (sorted(finished.files), finished.trouble, loop.left) == (["a", "b"], "", [])
+    assert sorted(loop.facts(1)["files"]) == ["a", "b"]
 
 
 # -- what is refused --

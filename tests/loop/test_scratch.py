@@ -135,8 +135,26 @@ def test_an_unreadable_file_is_refused(scratch: Scratch) -> None:
 
 def test_a_file_that_goes_while_it_is_read_is_refused(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(scratch.folder / "experiments/gone.py", "x")
-    monkeypatch.setattr(Path, "is_symlink", lambda self: self == path and bool(path.unlink()))
+    monkeypatch.setattr("pytest_autoresearch.loop.scratch._time", lambda each: (each == path and path.unlink()) or 0)
     assert names(scratch) == {"gone.py": "cannot be read: No such file or directory"}
+
+
+def test_a_file_that_becomes_a_link_while_it_is_read_is_refused(
+    scratch: Scratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scratch.folder / "idea.txt").symlink_to(write(scratch.folder / "secret", "a secret"))
+    monkeypatch.setattr(Path, "is_symlink", lambda self: False)  # it was none when this was asked
+    assert scratch.read("idea.txt") == ""
+
+
+def test_what_a_person_has_put_in_place_of_a_page_stops_nobody(project: TinyProject) -> None:
+    os.mkfifo(project.path / "program.md")
+    (project.path / "AGENTS.md").mkdir()
+    with (project.path / "ideas.md").open("w") as file:
+        file.truncate(1 << 30)
+    scratch = Scratch.make(context_of(project.path), {})
+    assert not [name for name in ("program.md", "AGENTS.md", "ideas.md") if (scratch.folder / name).exists()]
+    scratch.remove()
 
 
 @pytest.mark.parametrize(

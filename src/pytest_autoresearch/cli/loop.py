@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from contextlib import suppress
 
@@ -13,6 +14,7 @@ from pytest_autoresearch.loop.display import open_display
 from pytest_autoresearch.loop.limits import LoopOptions
 from pytest_autoresearch.loop.presets import find_agent
 from pytest_autoresearch.loop.pytest_options import judging_options
+from pytest_autoresearch.loop.pytest_process import ROUND
 from pytest_autoresearch.loop.supervisor import Supervisor
 from pytest_autoresearch.referee.local import LocalExecutor
 
@@ -40,6 +42,8 @@ def add_commands(commands: Commands) -> None:
 
 def loop(command: Command, options: argparse.Namespace) -> int:
     """Run a loop and print its summary. UsageError if it cannot begin."""
+    if os.environ.get(ROUND):
+        raise UsageError("in a round of autoresearch loop: write the file and exit; the loop judges it")
     words, track = tuple(options.pytest_options), options.track  # not that of the settings, which pytest knows
     limits = LoopOptions(
         experiments=_whole("--experiments", options.experiments),

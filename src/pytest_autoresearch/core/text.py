@@ -3,6 +3,7 @@
 What is shown cannot move the cursor, begin a line or look like the tool's.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -11,13 +12,15 @@ from pathlib import Path
 from pytest_autoresearch.core.errors import UsageError
 
 
-def read_source(path: Path, at_most: int) -> str:
+def read_source(path: Path, at_most: int, links: bool = True) -> str:
     """The text of a file of source code. UsageError in one line: no regular file, too large, not UTF-8, unreadable.
 
-    It does not wait for a pipe, as a plain `read` would, and never reads more than `at_most` bytes.
+    It does not wait for a pipe, as a plain `read` would, and never reads more than `at_most` bytes. Without `links`, a
+    link is an error, also if the file becomes one meanwhile.
     """
+    more = getattr(os, "O_NONBLOCK", 0) | (0 if links else getattr(os, "O_NOFOLLOW", 0))
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | more)) as file:
             about = os.fstat(file.fileno())
             if not stat.S_ISREG(about.st_mode):
                 raise UsageError(f"{path}: cannot be read: not a regular file")
@@ -26,6 +29,8 @@ def read_source(path: Path, at_most: int) -> str:
             raise UsageError(f"{path}: {size} bytes of source; at most {at_most} are allowed")
         return data.decode("utf-8")
     except OSError as error:
+        if error.errno == errno.ELOOP and not links:
+            raise UsageError(f"{path}: a link; write a file") from None
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_autoresearch.core.errors import UsageError
+from pytest_autoresearch.core.text import read_source
 from pytest_autoresearch.core.track import Track, choose_track
 from pytest_autoresearch.judging.stopping import NEVER, StopRule
 
@@ -21,6 +22,8 @@ SETTINGS = (
     ("setup.cfg", "tool:pytest"),
 )
 """The files and sections in which pytest looks for its settings, in pytest's order."""
+MOST_BYTES = 1_000_000
+"""The most bytes that a settings file may have."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,9 @@ def read_settings(folder: Path) -> dict[str, str] | None:
     """pytest's settings from the first file in this folder that has any; None if no file has."""
     for name, *sections in SETTINGS:
         try:
-            text = (folder / name).read_text(encoding="utf-8")
+            text = read_source(folder / name, MOST_BYTES)
             document = tomllib.loads(text) if name.endswith(".toml") else read_ini(text)
-        except (OSError, ValueError, configparser.Error):
+        except (UsageError, ValueError, configparser.Error):
             continue
         for section in sections:
             settings: Any = document

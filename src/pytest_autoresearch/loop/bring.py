@@ -47,9 +47,22 @@ def _reason(context: Context, folder: RoundFolder, scratch: Scratch, each: Broug
         return f"at most {FILES} files come back of one round"
     if folder.facts.get("killed") and _text(_place(context, folder, scratch, each)) == each.text:
         return ""  # it has come back, and may wait or have been judged
+    if no_folder := _no_folder(context.project.experiments, each.name):
+        return no_folder
     path = scratch.experiments / each.name
     reason = preflight.check(context, path, scratch.experiments, waiting)
     return one_line(reason.replace(f"{scratch.folder}{os.sep}", ""))
+
+
+def _no_folder(root: Path, name: str) -> str:
+    """Why there can be no file of this name below the project's experiments, or "": a folder on its way is none.
+
+    Nothing is written through a link to a folder, and what lies behind it is no experiment.
+    """
+    for above in reversed(Path(name).parents[:-1]):
+        if os.path.lexists(root / above) and ((root / above).is_symlink() or not (root / above).is_dir()):
+            return f"experiments/{above.as_posix()} is no folder in the project, so choose another name"
+    return ""
 
 
 def _put(context: Context, folder: RoundFolder, scratch: Scratch, each: Brought) -> Path:

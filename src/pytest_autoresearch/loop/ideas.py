@@ -37,18 +37,20 @@ def read_ideas(path: Path) -> str:
     return read_source(path, MOST_BYTES) if path.exists() else ""
 
 
-def bring_ticks(path: Path, theirs: str) -> None:
+def bring_ticks(path: Path, theirs: str, given: str = "") -> None:
     """Tick off in the file those ideas that are ticked off in the text of a copy.
 
-    Where several lines have the same idea, as many are ticked as in the copy. UsageError if the file
+    `given` is the copy as it was before: what was ticked off there already is no news, and a person may have opened it
+    again since. Where several lines have the same idea, as many are ticked as in the copy. UsageError if the file
     cannot be read or written.
     """
-    ticked = _ticked(theirs)
+    before = _ticked(given)
+    ticked = _ticked(theirs) - before
     if not ticked or not path.exists():
         return
     with Evidence(path.parent).lock(path.name):  # another loop may bring ticks, too
         text = read_ideas(path)  # anew: a person may be editing it
-        news = ticked - _ticked(text)
+        news = ticked - (_ticked(text) - before)
         if not news:
             return
         lines = text.splitlines(keepends=True)

@@ -44,6 +44,7 @@ class Night:
         """Write the file. `why_ended` is "" while the loop goes on. OSError if it cannot be written."""
         if self._path is None:
             self._path = self._reserve()
+        self._path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it meanwhile
         write_atomically(self._path, page(self._account, status, why_ended, self._context.options))
 
     def summary(self, status: Status, why_ended: str) -> list[str]:

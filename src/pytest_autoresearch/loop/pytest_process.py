@@ -3,15 +3,16 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
-from pytest_autoresearch.core.files import now
 from pytest_autoresearch.core.processes import end, signal_name, tree
 from pytest_autoresearch.core.records import Verdict, check_types
 from pytest_autoresearch.core.text import one_line
@@ -30,6 +31,8 @@ TAIL = 100_000
 """How much of a log's end is read, in bytes."""
 PATIENCE = 5.0
 """Seconds in which the watchers of runs end them after pytest has been killed."""
+FULL = 1 << 16
+"""With fewer bytes left, a disk is full."""
 PROBLEMS = (
     USAGE_ERROR,
     re.compile(rb"^ERROR: (.+)", re.MULTILINE),
@@ -56,8 +59,9 @@ class PytestProcess:
         name = file_name(waiting.name)
         self.log, self._status_path = folder / f"{name}.log", folder / f"{name}.json"
         self._replayed = standing_of(self._context, waiting.path).verdict
-        self._began = now("microseconds")
-        command = [sys.executable, "-m", "pytest", str(waiting.path), "--ar-status", str(self._status_path)]
+        self._before = {each.finished_at for each in context.evidence.verdicts(context.track.name, waiting.name)}
+        file = _argument(waiting.path, context.project.root)
+        command = [sys.executable, "-m", "pytest", file, "--ar-status", str(self._status_path)]
         command += ["--ar-track", context.track.folder.name, *options]
         variables = {name: value for name, value in os.environ.items() if name != ROUND}
         try:
@@ -96,7 +100,7 @@ class PytestProcess:
     def verdict(self) -> Verdict | None:
         """The verdict that it reached, with its status in the ledger; None if it ended without one."""
         evidence, track, name = self._context.evidence, self._context.track.name, self._waiting.name
-        own = [verdict for verdict in evidence.verdicts(track, name) if verdict.finished_at >= self._began]
+        own = [verdict for verdict in evidence.verdicts(track, name) if verdict.finished_at not in self._before]
         if own:
             return own[-1]
         if self._process.returncode not in COMPLETE:
@@ -118,7 +122,10 @@ class PytestProcess:
             if found := pattern.search(output):
                 return one_line(found[1].decode(errors="replace"))
         lines = [line for line in output.decode(errors="replace").splitlines() if line.strip()]
-        return one_line(lines[-1]) if lines else f"pytest said nothing and ended with exit code {code}"
+        if lines:
+            return one_line(lines[-1])
+        full = ", and the disk is full" * (shutil.disk_usage(self.log.parent).free < FULL)
+        return f"pytest said nothing and ended with exit code {code}{full}"
 
     def kill(self) -> None:
         """End it and its runs. What it judged stays judged."""
@@ -135,3 +142,8 @@ class PytestProcess:
             log.seek(max(0, os.fstat(log.fileno()).st_size - TAIL))
             return log.read()
         return b""
+
+
+def _argument(path: Path, root: Path) -> str:
+    """A file in words for pytest, which is started in `root`: it takes no `[`, and the root's path may have one."""
+    return f".{os.sep}{path.relative_to(root)}" if path.is_relative_to(root) else str(path)

@@ -31,6 +31,7 @@ ASKED_AGAIN = 2
 """How often an agent is asked to mend what preflight refused."""
 IDEA = 120
 """How much of what an agent says its idea is is shown (characters)."""
+IDEAS = "ideas.md"
 NO_NAME = re.compile(r"[^\w.]", re.ASCII)
 
 
@@ -65,6 +66,8 @@ class Round:
             raise UsageError(context.shorten(error)) from None
         try:
             self._scratch = Scratch.make(context, request.files, self._scratch.folder)
+            if given := self._scratch.read(IDEAS):  # so that only what the agent ticks is news
+                (self._folder.path / IDEAS).write_text(given, encoding="utf-8", newline="")
             self._folder.facts["before"] = self._scratch.before  # from here on the agent may write
             self._ask({})
         except (OSError, UsageError) as error:
@@ -203,8 +206,10 @@ def _finish(
                 path.write_text(each.text, encoding="utf-8", newline="")
     if scratch:
         with suppress(OSError, UsageError):
-            if (path := context.project.root / "ideas.md").is_file() and (theirs := scratch.read("ideas.md")):
-                ideas.bring_ticks(path, theirs)
+            if (path := context.project.root / IDEAS).is_file() and (theirs := scratch.read(IDEAS)):
+                ideas.bring_ticks(path, theirs, ideas.read_ideas(folder.path / IDEAS))
+        with suppress(OSError):
+            (folder.path / IDEAS).unlink(missing_ok=True)
         scratch.remove()
     with suppress(OSError):  # then the next loop does it
         folder.end()

@@ -75,6 +75,7 @@ class RoundFolder:
 
     def write(self) -> None:
         """Write `round.json`. OSError if that cannot be done."""
+        self.path.mkdir(parents=True, exist_ok=True)  # somebody may have removed it meanwhile
         write_atomically(self.path / "round.json", json.dumps(self.facts, indent=1) + "\n")
 
     def end(self) -> None:

@@ -25,8 +25,8 @@ PLAIN = re.compile("[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 UNSEARCHED = frozenset(("build", "CVS", "dist", "node_modules", "venv"))
 """Of the folders that pytest does not search, those that have plain names."""
 COPIED = ("program.md", "AGENTS.md", "ideas.md", "results.tsv")
-BYTES = 1_000_000
-"""Of what an agent writes beside experiments, larger files are not read."""
+BYTES, COPIED_BYTES = 1_000_000, 16_000_000
+"""Of what an agent writes beside experiments, and of what is copied for it, larger files are not read."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Scratch:
             f"baseline/{track.name}/train.py": context.baseline.source(),
         }
         for name in COPIED:
-            with suppress(OSError):
-                given[name] = (root / name).read_text(encoding="utf-8", errors="replace")
+            with suppress(UsageError):
+                given[name] = read_source(root / name, COPIED_BYTES)
         given.update(files)
         before = {}
         for name, path in _find(context.project.experiments):
@@ -95,7 +95,7 @@ class Scratch:
         found: list[Brought] = []
         for name, path in sorted(self._files(), key=lambda each: (_time(each[1]), each[0])):
             try:
-                text, problem = _read(path, SOURCE_BYTES), _problem_of(name.removesuffix(".py"))
+                text, problem = read_source(path, SOURCE_BYTES, links=False), _problem_of(name.removesuffix(".py"))
                 if sha256(text) == self.before.get(name):
                     continue
             except UsageError as error:
@@ -113,7 +113,7 @@ class Scratch:
     def read(self, name: str) -> str:
         """Another file in the folder, whatever the agent has made of it; "" if it is no file with text."""
         with suppress(UsageError):
-            return "" if self.folder.is_symlink() else _read(self.folder / name, BYTES)
+            return "" if self.folder.is_symlink() else read_source(self.folder / name, BYTES, links=False)
         return ""
 
     def _files(self) -> Iterator[tuple[str, Path]]:
@@ -141,13 +141,6 @@ def _find(root: Path) -> Iterator[tuple[str, Path]]:
                         folders.append((f"{above}{entry.name}/", Path(entry)))
                 elif entry.name.endswith(".py"):
                     yield above + entry.name, Path(entry)
-
-
-def _read(path: Path, at_most: int) -> str:
-    """The text of what must be a file of its own. UsageError in one line."""
-    if path.is_symlink():
-        raise UsageError(f"{path}: a link; write a file")
-    return read_source(path, at_most)
 
 
 def _problem_of(name: str) -> str:
