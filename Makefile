@@ -1,9 +1,10 @@
-# `make run` does the main job, `make test` checks everything; both install into .venv on first use.
+# `make run` does the main job, `make loop` goes on by itself, `make test` checks everything.
+# All install into .venv on first use.
 PYTHON ?= python3
 VENV = .venv
 INSTALLED = $(VENV)/.installed
 
-.PHONY: run test lint docs clean
+.PHONY: run loop test lint docs clean
 
 run: $(INSTALLED)
 	@$(VENV)/bin/pytest experiments -k rmsnorm --ar-track cpu || [ $$? -eq 1 ]  # a discarded idea is no broken set-up
@@ -11,6 +12,10 @@ run: $(INSTALLED)
 	@echo "Next: $(VENV)/bin/pytest experiments               judges every idea and promotes the best"
 	@echo "      $(VENV)/bin/autoresearch diff rmsnorm        what this one changed"
 	@echo "      $(VENV)/bin/autoresearch new my_idea         begins one of yours: experiments/my_idea.py"
+	@echo "      make loop                                  judges twelve, and asks an agent without a model for more"
+
+loop: $(INSTALLED)
+	@$(VENV)/bin/autoresearch loop --agent random --experiments 12 --track cpu
 
 test: lint
 	$(VENV)/bin/pytest -n 2 --dist worksteal
