@@ -7,9 +7,12 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
+
+UNSEARCHED = ("*.egg", ".*", "_darcs", "build", "CVS", "dist", "node_modules", "venv", "{arch}", "__pycache__")
 
 
 def read_source(path: Path, at_most: int, links: bool = True) -> str:
@@ -56,6 +59,11 @@ def name_of(path: Path, root: Path) -> str:
 def is_experiment_file(path: Path) -> bool:
     """Whether a file below the experiments folder is an experiment by its name: `.py`, not `_….py`, not conftest.py."""
     return path.suffix == ".py" and path.name != "conftest.py" and path.name[0] != "_"
+
+
+def is_searched(folder: str) -> bool:
+    """Whether pytest searches folders of this name, as the default of its setting norecursedirs says."""
+    return not any(fnmatch(folder, pattern) for pattern in UNSEARCHED)
 
 
 def one_line(text: str) -> str:

@@ -4,14 +4,13 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import stamp
-from pytest_autoresearch.core.text import is_experiment_file, name_of
+from pytest_autoresearch.core.text import is_experiment_file, is_searched, name_of
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.loop.standing import NEW, OUTRUN, TO_PROMOTE, standing_of
 
@@ -19,8 +18,6 @@ ORDER = (TO_PROMOTE, NEW, OUTRUN)
 """What comes first. A promotion costs seconds, and then all others meet the better baseline."""
 OFFERED = 3
 """How often a file is offered while neither it nor the baseline changes, so that a fault does not repeat for ever."""
-UNSEARCHED = ("*.egg", ".*", "_darcs", "build", "CVS", "dist", "node_modules", "venv", "{arch}", "__pycache__")
-"""The names of folders that pytest does not search: the default of its setting norecursedirs, and one more."""
 
 Stamp = tuple[int, int, int]
 """What `core.files.stamp` returns."""
@@ -131,7 +128,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, Stamp]]:
     for entry in entries:
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
-            if not any(fnmatch(entry.name, pattern) for pattern in UNSEARCHED):
+            if is_searched(entry.name):
                 yield from _files(path)
         elif is_experiment_file(path) and (found := stamp(path)) and entry.is_file():
             yield path, found

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pytest_autoresearch.core.errors import UsageError
 from pytest_autoresearch.core.files import remove_tree
-from pytest_autoresearch.core.text import escaped, one_line, read_source
+from pytest_autoresearch.core.text import escaped, is_searched, one_line, read_source
 from pytest_autoresearch.judging.context import Context
 from pytest_autoresearch.programs.compare import sha256
 from pytest_autoresearch.programs.experiment import SOURCE_BYTES
@@ -22,8 +22,6 @@ FILES = 20
 ENTRIES, DEPTH, LENGTH = 10_000, 4, 100
 """At most so many entries of folders are looked at, so many folders deep, and so long may a file's name be."""
 PLAIN = re.compile("[A-Za-z][A-Za-z0-9_]*", re.ASCII)
-UNSEARCHED = frozenset(("build", "CVS", "dist", "node_modules", "venv"))
-"""Of the folders that pytest does not search, those that have plain names."""
 COPIED = ("program.md", "AGENTS.md", "ideas.md", "results.tsv")
 BYTES, COPIED_BYTES = 1_000_000, 16_000_000
 """Of what an agent writes beside experiments, and of what is copied for it, larger files are not read."""
@@ -153,7 +151,7 @@ def _problem_of(name: str) -> str:
         return "a name must have only letters, digits and _, and begin with a letter"
     if parts[-1].casefold() == "conftest":
         return "the name belongs to pytest"
-    if UNSEARCHED.intersection(parts[:-1]):
+    if not all(map(is_searched, parts[:-1])):
         return "pytest does not search folders of this name"
     return f"a name may have at most {LENGTH} characters" if len(name) > LENGTH else ""
 
