@@ -23,11 +23,12 @@ RETEST = " (--ar-retest judges it anew)"
 
 
 def check(context: Context, path: Path, root: Path, waiting: Iterable[Path] = ()) -> str:
-    """Why the experiment in `path`, below `root`, would be refused, in words for its author; "" if it is worth a run.
+    """Check an experiment before it trains. Returns the reason to refuse it, for its author; "" if it is worth a run.
 
-    It cannot be read or parsed, it splices to nothing, it is for another track, it is a sweep, it breaks a rule that
-    can be read off its source, its program equals one that was judged, or one of those `waiting`. UsageError if track,
-    baseline or ledger cannot be read.
+    `root` is the folder of experiments that `path` lies in. An experiment is refused if it cannot be read or parsed,
+    splices to nothing, is for another track, is a sweep, or breaks a rule that can be read off its source; also if its
+    program equals one that was judged, or one of those `waiting`. UsageError if track, baseline or ledger cannot be
+    read.
     """
     experiments = context.project.experiments
     context = _at(root, context.fresh())

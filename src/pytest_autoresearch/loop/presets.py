@@ -52,12 +52,8 @@ PROGRAMS = {
         "@anthropic-ai/claude-code",
         (
             *("claude", "-p", "--output-format", "stream-json", "--verbose", "--no-session-persistence"),
-            *(
-                "--permission-mode",
-                "acceptEdits",
-                "--setting-sources",
-                "user",
-            ),  # not what a session left
+            # The user's settings, and not those that an earlier session of the round has left in the folder.
+            *("--permission-mode", "acceptEdits", "--setting-sources", "user"),
             "--allowedTools=Bash(autoresearch show:*),Bash(autoresearch diff:*),Bash(autoresearch new:*)",
             MORE,
         ),
@@ -77,7 +73,7 @@ PROGRAMS = {
     "opencode": _Program(
         "opencode-ai",
         (
-            # The agent is told what it is denied. A question, which nobody answers, would end the session.
+            # `deny` tells the agent that it may not. `ask` would end the session, because nobody answers.
             *("env", 'OPENCODE_PERMISSION={"bash": "deny", "external_directory": "deny", "webfetch": "deny"}'),
             *("OPENCODE_DISABLE_PROJECT_CONFIG=1", "opencode", "run", "--format", "json", "--dir", "{folder}", MORE),
         ),

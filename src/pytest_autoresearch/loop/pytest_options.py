@@ -36,7 +36,7 @@ REFUSED = {
     "--setup-plan": "nothing would be judged",
     "--setup-only": "nothing would be judged",
     **dict.fromkeys(("--deselect", "--ignore", "--ignore-glob", "--lf", "--last-failed", "--pyargs"), ONE_EXPERIMENT),
-    **dict.fromkeys(("--sw", "--stepwise", "--nf", "--ff", "--rootdir", "-c", "--config-file"), ONE_EXPERIMENT),
+    **dict.fromkeys(("--sw", "--stepwise", "--nf", "--ff", "--rootdir", "--config-file"), ONE_EXPERIMENT),
 }
 """pytest's options that make no sense in a loop, and why."""
 SHORT = {"-k": ONE_EXPERIMENT, "-m": ONE_EXPERIMENT, "-n": "give the loop -n", "-c": ONE_EXPERIMENT}

@@ -30,7 +30,7 @@ from pytest_autoresearch.research.brief import make_brief
 ASKED_AGAIN = 2
 """How often an agent is asked to mend what preflight refused."""
 IDEA = 120
-"""How much of what an agent says its idea is is shown (characters)."""
+"""The most characters of an agent's idea that are shown."""
 IDEAS = "ideas.md"
 NO_NAME = re.compile(r"[^\w.]", re.ASCII)
 
@@ -54,7 +54,7 @@ class Round:
     """One round, from the scratch folder to the files in the queue. `step` moves it on; it never waits."""
 
     def __init__(self, context: Context, agent: Preset, request: Request) -> None:
-        """Make the folders and start the agent. UsageError if that cannot be done."""
+        """Make the folders and start the agent. UsageError if the disk, or the agent's program, prevents it."""
         self._context, self._agent, self._request = context, agent, request
         self._began = time.monotonic()
         self._ended = ""  # why this process has ended the agent

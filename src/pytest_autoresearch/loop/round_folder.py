@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from pytest_autoresearch.core.files import now, write_atomically
 from pytest_autoresearch.judging.context import Context
 
-NOTHING: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "agent": "",
     "fix": "",
     "asked": 0,
@@ -46,7 +46,7 @@ class RoundFolder:
         with lock_rounds(context):  # so that no other loop takes it for one that was left
             number = max(_folders(root), default=0) + 1
             folder = cls(root / str(number), number, FileLock(root / str(number) / ".lock"), {})
-            folder.facts = deepcopy({**NOTHING, **facts, "started": now()})
+            folder.facts = deepcopy({**DEFAULTS, **facts, "started": now()})
             folder.path.mkdir()
             folder.lock.acquire(timeout=0)
         folder.write()
@@ -74,12 +74,12 @@ class RoundFolder:
         return True
 
     def write(self) -> None:
-        """Write `round.json`. OSError if that cannot be done."""
+        """Write `round.json`. OSError if it cannot be written."""
         self.path.mkdir(parents=True, exist_ok=True)  # somebody may have removed it meanwhile
         write_atomically(self.path / "round.json", json.dumps(self.facts, indent=1) + "\n")
 
     def end(self) -> None:
-        """Write that the round has ended. OSError if that cannot be done."""
+        """Write the end of the round into `round.json`. OSError if it cannot be written."""
         self.facts["ended"] = now()
         for name in ("before", "scratch"):
             self.facts.pop(name, None)
@@ -106,14 +106,16 @@ def all_facts(context: Context) -> list[dict[str, Any]]:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What `round.json` in a folder says. Of what is not there, or not as we write it, what `NOTHING` says."""
+    """What `round.json` in a folder says. Of what is not there, or not as we write it, what `DEFAULTS` says."""
     try:
         facts = json.loads((path / "round.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         facts = {}
     facts = facts if isinstance(facts, dict) else {}
-    broken = {name for name, value in NOTHING.items() if value is not None and type(facts.get(name)) is not type(value)}
-    return deepcopy({**facts, **{name: NOTHING[name] for name in NOTHING if name in broken or name not in facts}})
+    broken = {
+        name for name, value in DEFAULTS.items() if value is not None and type(facts.get(name)) is not type(value)
+    }
+    return deepcopy({**facts, **{name: DEFAULTS[name] for name in DEFAULTS if name in broken or name not in facts}})
 
 
 def _folders(root: Path) -> dict[int, Path]:

@@ -24,7 +24,7 @@ ENTRIES, DEPTH, LENGTH = 10_000, 4, 100
 PLAIN = re.compile("[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 COPIED = ("program.md", "AGENTS.md", "ideas.md", "results.tsv")
 BYTES, COPIED_BYTES = 1_000_000, 16_000_000
-"""Of what an agent writes beside experiments, and of what is copied for it, larger files are not read."""
+"""The largest other file of an agent that is read, and the largest page that is copied for it."""
 
 
 @dataclass(frozen=True)

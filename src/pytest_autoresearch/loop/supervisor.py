@@ -169,7 +169,7 @@ class Supervisor:
         self._stopping = problem or reason or (self._agents.ended if idle else "")
 
     def _judge(self) -> None:
-        """Start pytest on what waits, as far as there is room."""
+        """Start pytest on waiting experiments until all workers are busy."""
         at_work, has_record = len(self._workers), self._watch.record is not None
         room = room_for_judging(self._options, self._trained, at_work, has_record)
         failed = self._workers.start(self._watch.context, self._watch.queue, self._waiting, room)
@@ -179,7 +179,7 @@ class Supervisor:
             self._look_at_queue()
 
     def _ask(self) -> None:
-        """Ask agents for more, as far as there is room."""
+        """Start rounds until enough agents are at work."""
         judging, waiting = len(self._workers), len(self._waiting)
         wanted = agents_to_ask(self._options, self._trained, judging, waiting, len(self._agents))
         for _ in range(self._agents.room(wanted)):

@@ -144,7 +144,7 @@ class ExperimentItem(pytest.Item):
 
 
 class SweepItem(ExperimentItem):
-    """A sweep of which no point is tried: it says why. The base of trials and finalists.
+    """The item of a sweep without trials: it is skipped, with the reason. The base class of trials and finalists.
 
     `number` counts trials, or ranks finalists. `point` is the end of the item's name: `[07]` or `[finalist-1]`.
     """
